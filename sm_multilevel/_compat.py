@@ -1,0 +1,27 @@
+"""The only place that touches private or version-dependent APIs of our dependencies."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+
+import threadpoolctl
+
+__all__ = ["one_blas_thread", "model_spec_keyword"]
+
+
+@functools.lru_cache(maxsize=1)
+def _controller():
+    # Finding the loaded BLAS libraries takes milliseconds, so it is done once.
+    return threadpoolctl.ThreadpoolController()
+
+
+@contextlib.contextmanager
+def one_blas_thread():
+    """Limit BLAS to one thread.
+
+    NumPy's and SciPy's wheels each bring an OpenBLAS with spinning threads of its own; on
+    two cores they cost an order of magnitude in our many small products.
+    """
+    with _controller().limit(limits=1, user_api="blas"):
+        yield

@@ -1,0 +1,1 @@
+"""Estimation: minimise an objective and check, apart from the optimiser, that it is a minimum."""

@@ -1,0 +1,208 @@
+"""Minimisers of a smooth function whose value, gradient and model Hessian come together.
+
+`newton` is a trust-region Newton method on a model Hessian that the objective supplies
+(average information), corrected by symmetric rank-one updates so that the last steps
+converge superlinearly although the model is only approximate. Other methods are SciPy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize
+
+__all__ = ["Point", "Minimum", "METHODS", "newton", "scipy_method"]
+
+# A deviance that falls by less than this cannot be told from rounding, relative to |f|.
+_NOISE = 4e-15
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """What an objective gives at one theta.
+
+    Attributes
+    ----------
+    value : float
+        inf where the objective does not exist.
+    gradient : callable () -> ndarray
+    curvature : callable () -> ndarray
+        Model Hessian.
+    """
+
+    value: float
+    gradient: Callable[[], np.ndarray]
+    curvature: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Minimum:
+    """Where a minimiser stopped, in its own words.
+
+    Attributes
+    ----------
+    theta : ndarray
+    value : float
+    evaluations : int
+    iterations : int
+    message : str
+    success : bool
+        The minimiser's word; not what `converged` of a fit is.
+    """
+
+    theta: np.ndarray
+    value: float
+    evaluations: int
+    iterations: int
+    message: str
+    success: bool
+
+
+def _step(gradient, hessian, radius):
+    """Minimiser of the quadratic model within a ball, and the model's decrease."""
+    values, vectors = np.linalg.eigh(hessian)
+    g = vectors.T @ gradient
+    floor = 1e-12 * max(1.0, abs(values[-1]))
+
+    def solve(shift):
+        return -g / np.maximum(values + shift, floor)
+
+    low = max(0.0, -values[0] + floor)
+    s = solve(low)
+    if values[0] > floor and np.linalg.norm(s) <= radius:
+        shift = 0.0
+    else:
+        high = low + np.linalg.norm(g) / radius + floor
+        for _ in range(60):  # the norm falls with the shift
+            shift = 0.5 * (low + high)
+            s = solve(shift)
+            size = np.linalg.norm(s)
+            if abs(size - radius) <= 0.05 * radius:
+                break
+            low, high = (shift, high) if size > radius else (low, shift)
+    decrease = -(g @ s + 0.5 * s @ (values * s))
+    return vectors @ s, float(decrease)
+
+
+def newton(
+    function: Callable[[np.ndarray], Point],
+    start: np.ndarray,
+    *,
+    tol: float = 1e-10,
+    maxiter: int = 100,
+    radius: float = 1.0,
+    callback=None,
+) -> Minimum:
+    """Trust-region Newton method with a corrected model Hessian.
+
+    Parameters
+    ----------
+    function : callable
+        theta -> Point.
+    start : ndarray, shape (k,)
+    tol : float
+        Stop where the model promises a smaller decrease than this (deviance units; a
+        decrease of d is sqrt(d) standard errors of theta away).
+    maxiter : int
+        Most evaluations.
+    radius : float
+        First trust radius.
+
+    Returns
+    -------
+    Minimum
+    """
+    theta = np.array(start, dtype=float)
+    here = function(theta)
+    evaluations, iterations = 1, 0
+    if not np.isfinite(here.value):
+        return Minimum(theta, here.value, 1, 0, "the objective is not finite at the start", False)
+    gradient, model = here.gradient(), here.curvature()
+    correction = np.zeros_like(model)
+    best_radius = radius
+    while evaluations < maxiter:
+        step, promised = _step(gradient, model + correction, radius)
+        if promised <= max(tol, _NOISE * abs(here.value)):
+            return Minimum(theta, here.value, evaluations, iterations, "converged", True)
+        there = function(theta + step)
+        evaluations += 1
+        gained = here.value - there.value if np.isfinite(there.value) else -np.inf
+        ratio = gained / promised
+        size = np.linalg.norm(step)
+        if ratio < 0.25:
+            radius = 0.25 * size
+        elif ratio > 0.75 and size > 0.9 * radius:
+            radius = min(2.5 * radius, 1e4 * best_radius)
+        if not np.isfinite(there.value):
+            if radius < 1e-14:
+                break
+            continue
+        if ratio > 1e-4:
+            new_gradient, new_model = there.gradient(), there.curvature()
+            # The mean of both ends' models: the change of the model itself is no error of it.
+            mean = 0.5 * (model + new_model)
+            correction = _rank_one(correction, mean, step, new_gradient - gradient)
+            theta, here, gradient, model = theta + step, there, new_gradient, new_model
+            iterations += 1
+            if callback is not None:
+                callback(theta)
+        elif radius < 1e-12 * (1.0 + np.linalg.norm(theta)):
+            break
+    message = "no further decrease" if evaluations < maxiter else "iteration limit reached"
+    return Minimum(theta, here.value, evaluations, iterations, message, False)
+
+
+def _rank_one(correction, model, step, change):
+    """Symmetric rank-one update so that (model + correction) step = change of gradient."""
+    residual = change - (model + correction) @ step
+    scale = residual @ step
+    if abs(scale) < 1e-8 * np.linalg.norm(residual) * np.linalg.norm(step) or scale == 0:
+        return correction
+    return correction + np.outer(residual, residual) / scale
+
+
+def scipy_method(name: str):
+    """A SciPy minimiser behind the same call as `newton`."""
+
+    def minimise(function, start, *, tol=1e-10, maxiter=1000, radius=1.0, callback=None):
+        count = 0
+        last: dict = {}
+
+        def both(theta):
+            nonlocal count
+            count += 1
+            point = function(np.asarray(theta))
+            last["value"] = point.value
+            if not np.isfinite(point.value):
+                return 1e300, np.zeros_like(theta)
+            return point.value, point.gradient()
+
+        jac = name not in ("nelder-mead", "powell")
+        options: dict = {"maxiter": maxiter}
+        if name == "l-bfgs-b":
+            options.update(ftol=1e-15, gtol=1e-9)
+        elif name == "nelder-mead":
+            options.update(xatol=1e-8, fatol=1e-10, maxfev=maxiter * 10)
+        found = optimize.minimize(
+            both if jac else lambda t: both(t)[0], start, jac=jac, method=name,
+            options=options, callback=callback,
+        )  # fmt: skip
+        return Minimum(
+            np.asarray(found.x), float(found.fun), count, int(found.get("nit", 0)),
+            str(found.message), bool(found.success),
+        )  # fmt: skip
+
+    return minimise
+
+
+# statsmodels' names for its optimisers, and ours; all take the same arguments.
+METHODS = {
+    "newton": newton,
+    "lbfgs": scipy_method("l-bfgs-b"),
+    "bfgs": scipy_method("bfgs"),
+    "cg": scipy_method("cg"),
+    "powell": scipy_method("powell"),
+    "nm": scipy_method("nelder-mead"),
+}

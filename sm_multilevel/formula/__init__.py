@@ -1,0 +1,1 @@
+"""Formulas: reading their text (`terms`) and the functions users call (`api`)."""

@@ -1,0 +1,289 @@
+"""The user's data as columns patsy understands, and arrays aligned with its rows.
+
+pandas' string, categorical, boolean and nullable types, polars frames and dicts are
+converted here, one column when it is asked for, so that the rest sees plain arrays.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from patsy.eval import EvalEnvironment, ast_names
+
+from sm_multilevel.formula.terms import FormulaError
+
+__all__ = [
+    "DataFrameView",
+    "Expression",
+    "RowSource",
+    "as_frame",
+    "convert_column",
+    "missing_mask",
+    "suggest",
+]
+
+
+def as_frame(data) -> pd.DataFrame:
+    """A pandas frame from a frame, dict, record array or polars frame.
+
+    Raises
+    ------
+    TypeError
+        If it is none of them.
+    ValueError
+        If column names are duplicated.
+    """
+    if isinstance(data, pd.DataFrame):
+        frame = data
+    elif type(data).__module__.split(".")[0] == "polars":
+        frame = pd.DataFrame({name: _from_polars(data[name]) for name in data.columns})
+    elif isinstance(data, Mapping) or (isinstance(data, np.ndarray) and data.dtype.names):
+        frame = pd.DataFrame(data)
+    else:
+        raise TypeError(
+            f"data is a {type(data).__name__}; give a pandas or polars DataFrame, or a dict of "
+            "columns."
+        )
+    doubled = frame.columns[frame.columns.duplicated()]
+    if len(doubled):
+        raise ValueError(
+            f"data has more than one column named {doubled[0]!r}. Rename or drop the duplicates."
+        )
+    return frame
+
+
+def _from_polars(series):
+    name = str(series.dtype)
+    if name.startswith(("Enum", "Categorical")):
+        values = series.to_list()
+        if name.startswith("Enum"):
+            return pd.Categorical(values, categories=series.dtype.categories.to_list())
+        return pd.Categorical(values)
+    if series.dtype.is_numeric():
+        return series.cast(float).to_numpy() if series.null_count() else series.to_numpy()
+    return np.array(series.to_list(), dtype=object) if name == "String" else pd.Series(series.to_list())
+
+
+def convert_column(column, keep_categories: bool = True):
+    """One column as an array or Categorical without pandas' extension types.
+
+    Parameters
+    ----------
+    column : Series or array_like
+    keep_categories : bool
+        False in prediction, where the order of the levels is the model's.
+    """
+    dtype = getattr(column, "dtype", None)
+    if isinstance(dtype, pd.CategoricalDtype):
+        if not keep_categories:
+            return _objects(column)
+        categorical = pd.Categorical(column)
+        if not isinstance(categorical.categories.dtype, np.dtype):
+            categorical = categorical.rename_categories(categorical.categories.astype(object))
+        # Unused levels would be columns of zeros; R drops them too.
+        return categorical.remove_unused_categories()
+    if isinstance(dtype, np.dtype):
+        return np.asarray(column)
+    if pd.api.types.is_bool_dtype(dtype):
+        return _objects(column) if pd.isna(column).any() else np.asarray(column, dtype=bool)
+    if pd.api.types.is_numeric_dtype(dtype):
+        return pd.Series(column).to_numpy(dtype=float, na_value=np.nan)
+    if pd.api.types.is_datetime64_any_dtype(dtype):
+        return np.asarray(column)
+    return _objects(column)
+
+
+def _objects(column):
+    values = np.asarray(pd.Series(column), dtype=object)
+    gone = pd.isna(values)
+    if gone.any():
+        values = values.copy()
+        values[gone] = None
+    return values
+
+
+class DataFrameView(Mapping):
+    """A frame as a mapping of converted columns, each converted once.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    keep_categories : bool
+        See `convert_column`.
+    """
+
+    def __init__(self, frame: pd.DataFrame, keep_categories: bool = True):
+        self.frame = frame
+        self._keep = keep_categories
+        self._done: dict = {}
+
+    def __getitem__(self, key):
+        if key not in self._done:
+            self._done[key] = convert_column(self.frame[key], self._keep)
+        return self._done[key]
+
+    def __contains__(self, key):
+        return key in self.frame.columns
+
+    def __iter__(self):
+        return iter(self.frame.columns)
+
+    def __len__(self):
+        return len(self.frame.columns)
+
+
+def suggest(name: str, candidates) -> str:
+    """A sentence with the closest known names."""
+    close = difflib.get_close_matches(str(name), [str(c) for c in candidates], n=2, cutoff=0.6)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def missing_mask(values) -> np.ndarray:
+    """Which rows are missing (NaN, None, NA)."""
+    if isinstance(values, pd.Categorical):
+        return np.asarray(values.codes < 0)
+    values = np.asarray(values)
+    if values.dtype.kind in "biu":
+        return np.zeros(values.shape[0], dtype=bool)
+    mask = np.asarray(pd.isna(values))
+    return mask.any(axis=1) if mask.ndim > 1 else mask
+
+
+class RowSource:
+    """Where columns, expressions and aligned arrays of one call come from.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The user's data after `subset`.
+    positions : ndarray or None
+        Positions of its rows in the data as given (None: all of them).
+    full_index : Index
+        Row labels of the data as given.
+    env : patsy.EvalEnvironment
+        Where names that are no columns are looked up.
+    """
+
+    def __init__(self, frame, positions, full_index, env):
+        self.frame = frame
+        self.view = DataFrameView(frame)
+        self.positions = positions
+        self.full_index = full_index
+        self.env = env
+
+    @property
+    def n(self) -> int:
+        return len(self.frame)
+
+    def vector(self, value, what: str):
+        """Values of a column name, expression, Series or array, one a row.
+
+        Parameters
+        ----------
+        value : str, Series or array_like
+        what : str
+            Name of the option, for messages.
+
+        Raises
+        ------
+        FormulaError, ValueError
+            If the column is unknown, the length differs, or an index does not match.
+        """
+        if isinstance(value, str):
+            if value in self.view:
+                return self.view[value]
+            return self.evaluate(value, what)
+        if type(value).__module__.split(".")[0] == "polars":
+            value = _from_polars(value)
+        if isinstance(value, (pd.Series, pd.DataFrame)):
+            value = self._aligned(value, what)
+        else:
+            value = value if isinstance(value, pd.Categorical) else np.asarray(value)
+            if np.ndim(value) == 0:
+                raise ValueError(f"{what} is a single value; give a column name or one value a row.")
+            if len(value) != len(self.full_index):
+                raise ValueError(
+                    f"{what} has {len(value)} values, but the data have {len(self.full_index)} rows."
+                )
+            if self.positions is not None:
+                value = value[self.positions]
+        return convert_column(value) if np.ndim(value) == 1 else np.asarray(value)
+
+    def _aligned(self, series, what):
+        index = self.frame.index
+        if len(series) == len(self.full_index) and series.index.equals(self.full_index):
+            return series if self.positions is None else series.iloc[self.positions]
+        if series.index.is_unique and index.isin(series.index).all() and index.is_unique:
+            return series.loc[index]
+        raise ValueError(
+            f"{what} is a pandas object whose index does not match that of the data, so its rows "
+            "cannot be aligned. Give it the data's index, or pass its .to_numpy() if the order is "
+            "already right."
+        )
+
+    def evaluate(self, code: str, what: str):
+        """Value of a Python expression over the data's columns."""
+        return Expression(code, self.env, what).values(self.frame, self.view)
+
+
+class Expression:
+    """A Python expression over columns, with the few outer names that it uses.
+
+    Parameters
+    ----------
+    code : str
+        A column's name, or an expression.
+    env : patsy.EvalEnvironment
+        Where names that are no columns are looked up; only those used are kept, so that
+        the expression can be pickled.
+    what : str
+        Which part of the model it is, for messages.
+    """
+
+    def __init__(self, code: str, env, what: str):
+        self.code, self.what = code, what
+        self.space = {}
+        try:
+            names = set(ast_names(code))
+        except SyntaxError:
+            names = set()
+        for name in names:
+            try:
+                self.space[name] = env.namespace[name]
+            except KeyError:
+                pass
+
+    def values(self, frame, view=None):
+        """One value a row of the frame; raises FormulaError naming what is wrong."""
+        view = DataFrameView(frame) if view is None else view
+        if self.code in view:
+            return view[self.code]
+        what, code = self.what, self.code
+        space = dict(self.space, Q=lambda name: view[name])
+        try:
+            value = EvalEnvironment([space]).eval(code, inner_namespace=view)
+        except NameError as error:
+            name = getattr(error, "name", None) or str(error).split("'")[1]
+            raise FormulaError(
+                f"{what}: there is no column {name!r} in the data"
+                + ("" if name == code else f" (in {code!r})")
+                + "."
+                + suggest(name, frame.columns)
+            ) from None
+        except SyntaxError:
+            raise FormulaError(
+                f"{what}: {code!r} is neither a column of the data nor a valid expression. A column "
+                f"whose name is no Python name is written Q({code!r})."
+            ) from None
+        except Exception as error:
+            raise FormulaError(f"{what}: {code!r} cannot be evaluated: {error}") from error
+        # C(x) and factor(x) wrap their column in patsy's box.
+        value = getattr(value, "data", value) if type(value).__name__ == "_CategoricalBox" else value
+        if np.ndim(value) == 0:
+            raise FormulaError(f"{what}: {code!r} is a single value, not a column.")
+        if len(value) != len(frame):
+            raise FormulaError(f"{what}: {code!r} has {len(value)} values for {len(frame)} rows.")
+        return convert_column(value) if np.ndim(value) == 1 else np.asarray(value)

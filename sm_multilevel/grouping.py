@@ -1,0 +1,90 @@
+"""Codes and levels of grouping factors, on the data and on new data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["factorize", "cross", "match_levels"]
+
+
+def factorize(values) -> tuple[np.ndarray, pd.Index]:
+    """Level number of each row, and the levels that occur, sorted.
+
+    Integer codes are levels, never numbers; a Categorical keeps the order of its categories.
+
+    Parameters
+    ----------
+    values : ndarray or Categorical, shape (n,)
+        Without missing values.
+
+    Returns
+    -------
+    codes : ndarray of int, shape (n,)
+    levels : Index
+
+    Examples
+    --------
+    >>> from sm_multilevel.grouping import factorize
+    >>> codes, levels = factorize(["b", "a", "b"])
+    >>> codes.tolist(), levels.tolist()
+    ([1, 0, 1], ['a', 'b'])
+    """
+    if isinstance(values, pd.Categorical):
+        codes, levels = _compress(values.codes.astype(np.intp), len(values.categories))
+        return codes, pd.Index(np.asarray(values.categories)[levels])
+    values = np.asarray(values)
+    if values.dtype.kind in "iu" and values.size:
+        low, high = int(values.min()), int(values.max())
+        if high - low <= 4 * values.size + 1024:  # no sort or hash needed
+            codes, levels = _compress((values - low).astype(np.intp), high - low + 1)
+            return codes, pd.Index(levels + low)
+    try:
+        codes, levels = pd.factorize(values, sort=True)
+    except TypeError:  # values that cannot be ordered keep the order of the data
+        codes, levels = pd.factorize(values)
+    return codes.astype(np.intp, copy=False), pd.Index(levels)
+
+
+def _compress(codes, size):
+    """Renumber codes below `size` so that only those that occur are left."""
+    used = np.zeros(size, dtype=bool)
+    used[codes] = True
+    levels = np.flatnonzero(used)
+    if levels.shape[0] == size:
+        return codes, levels
+    renumber = np.zeros(size, dtype=np.intp)
+    renumber[levels] = np.arange(levels.shape[0])
+    return renumber[codes], levels
+
+
+def cross(parts: list) -> tuple[np.ndarray, pd.Index]:
+    """Crossing of several factors; levels are labelled ``inner:outer`` as in lme4."""
+    codes, levels = factorize(parts[0])
+    if len(parts) == 1:
+        return codes, levels
+    labels = [levels]
+    key = codes.astype(np.int64)
+    for part in parts[1:]:
+        other, names = factorize(part)
+        key = key * len(names) + other
+        labels.append(names)
+        # Renumbering at every step keeps the product of level counts from overflowing.
+    combined, unique = factorize(key)
+    left = np.asarray(unique)
+    columns = []
+    for names in reversed(labels):
+        left, here = np.divmod(left, len(names))
+        columns.append(np.asarray(names)[here])
+    text = [":".join(map(str, row)) for row in zip(*reversed(columns), strict=True)]
+    return combined, pd.Index(text)
+
+
+def match_levels(parts: list, levels: pd.Index) -> np.ndarray:
+    """Level number of each row of new data, -1 for a level that is not known or missing."""
+    if len(parts) == 1:
+        values = parts[0]
+        labels = np.asarray(values, dtype=object) if isinstance(values, pd.Categorical) else values
+    else:
+        labels = [":".join(map(str, row)) for row in zip(*map(np.asarray, parts), strict=True)]
+    return np.asarray(levels.get_indexer(pd.Index(labels)), dtype=np.intp)

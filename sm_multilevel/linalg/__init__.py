@@ -1,0 +1,1 @@
+"""Linear algebra of random effects: block layout, blocked Cholesky, batches of small matrices."""

@@ -1,0 +1,1 @@
+"""Objective functions: value, exact gradient, solution. They see arrays, never frames."""

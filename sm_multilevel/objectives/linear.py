@@ -1,0 +1,164 @@
+"""The linear mixed model's objective: theta in, deviance and gradient out.
+
+Two coordinates of theta exist. Users and results speak of their own columns; the
+optimiser works in standardised columns, where all elements are of order one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sm_multilevel.estimation.minimize import Point
+from sm_multilevel.objectives.crossprod import GaussianData
+from sm_multilevel.objectives.gaussian import GaussianDeviance, GaussianState
+from sm_multilevel.random_effects import RandomEffects
+
+__all__ = ["LinearObjective"]
+
+
+class LinearObjective:
+    """Profiled ML or REML deviance of a linear mixed model.
+
+    Call it with theta to get the deviance (-2 log-likelihood, all constants included).
+
+    Parameters
+    ----------
+    data : GaussianData
+        Cross-products; build them with `cross_products`.
+    effects : RandomEffects
+        The random terms.
+    reml : bool
+        Restricted likelihood or full likelihood.
+
+    Notes
+    -----
+    theta holds the random terms in formula order; of each the relative Cholesky factor
+    Lambda (in units of the residual standard deviation), its lower triangle column by
+    column (Bates et al. 2015, equation 4). Elements of Lambda's diagonal may have any
+    sign: only Lambda Lambda' matters.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> objective = smf.mixedlm("Reaction ~ Days + (1 | Subject)", df).objective(reml=True)
+    >>> deviance, gradient = objective.value_and_gradient([1.0])
+    >>> round(deviance, 3), gradient.shape
+    (1789.084, (1,))
+    """
+
+    def __init__(self, data: GaussianData, effects: RandomEffects, reml: bool):
+        self.effects = effects
+        self.deviance = GaussianDeviance(data, reml)
+        self._to_standard = [np.linalg.inv(w) for w in effects.factor_standardizers]
+
+    @property
+    def reml(self) -> bool:
+        return self.deviance.reml
+
+    @property
+    def n_params(self) -> int:
+        """Length of theta."""
+        return self.effects.n_params
+
+    # -- the user's columns -----------------------------------------------------------
+
+    def state(self, theta) -> GaussianState:
+        """Solution of the mixed-model equations at theta (the user's columns)."""
+        theta = self._check(theta)
+        lams = self.effects.lambdas(theta)
+        return self.deviance.at([w @ lam for w, lam in zip(self._to_standard, lams, strict=True)])
+
+    def __call__(self, theta) -> float:
+        return self.state(theta).value
+
+    def value_and_gradient(self, theta) -> tuple[float, np.ndarray]:
+        """Deviance and its exact gradient in theta.
+
+        Parameters
+        ----------
+        theta : array_like, shape (k,)
+
+        Returns
+        -------
+        float, ndarray of shape (k,)
+
+        Raises
+        ------
+        ValueError
+            If theta has another length or is not finite.
+        """
+        state = self.state(theta)
+        gammas = [w.T @ g for w, g in zip(self._to_standard, state.gammas, strict=True)]
+        return state.value, self.effects.chain(gammas)
+
+    def _check(self, theta):
+        theta = np.asarray(theta, dtype=float)
+        if theta.shape != (self.n_params,):
+            raise ValueError(
+                f"theta has shape {theta.shape}, but this model has {self.n_params} "
+                "elements of theta (terms in formula order, each Lambda's lower triangle "
+                "column by column)."
+            )
+        if not np.isfinite(theta).all():
+            raise ValueError("theta has elements that are not finite.")
+        return theta
+
+    # -- standardised columns: what the optimiser sees --------------------------------
+
+    def standard_state(self, theta) -> GaussianState:
+        return self.deviance.at(self.effects.lambdas(theta))
+
+    def point(self, theta) -> Point:
+        """Value, gradient and model Hessian in standardised columns."""
+        try:
+            state = self.standard_state(theta)
+        except np.linalg.LinAlgError:
+            return Point(np.inf, _nothing, _nothing)
+        return Point(
+            state.value,
+            lambda: self.effects.chain(state.gammas),
+            lambda: state.curvature(self.effects.basis),
+        )
+
+    def slopes(self, theta) -> list[np.ndarray]:
+        """Derivative of the deviance in each term's G, at a theta without a null space."""
+        whole = self.standard_state(theta).slopes()
+        out = []
+        for term, (f, start) in zip(self.effects.terms, self.effects.home, strict=True):
+            part = slice(start, start + term.q)
+            out.append(whole[f][part, part])
+        return out
+
+    def start(self) -> np.ndarray:
+        """Moment estimate of theta, standardised columns.
+
+        Each column's variance from sum e^2 / a, with e = Z'(y - X beta) of least squares
+        and a = diag(Z'Z), as if it were the only one.
+        """
+        data, effects = self.deviance.data, self.effects
+        p = data.p
+        gram = data.xxy[:p, :p]
+        beta = np.linalg.pinv(gram, hermitian=True) @ data.xxy[:p, p]
+        rss = data.xxy[p, p] - data.xxy[p, :p] @ beta
+        total = rss / data.nobs
+        variances = []
+        for diag, zxy in zip(data.zz.diag, data.zxy, strict=True):
+            e = zxy[:, :, p] - zxy[:, :, :p] @ beta
+            a = np.einsum("iim->im", diag)
+            ratio = np.divide(e * e, a, out=np.zeros_like(e), where=a > 0)
+            excess = ratio.sum(axis=1) - (a > 0).sum(axis=1) * total
+            variances.append(np.maximum(excess, 0.0) / np.maximum(a.sum(axis=1), 1e-300))
+        left = max(total - sum(v.sum() for v in variances), 0.1 * total)
+        relative = [np.clip(v / left, 0.05**2, 10.0**2) for v in variances]
+
+        def of_term(i, term, _):
+            f, begin = effects.home[i]
+            return term.covariance.from_covariance(np.diag(relative[f][begin : begin + term.q]))
+
+        return effects.map_terms(np.zeros(effects.n_params), of_term)
+
+
+def _nothing():
+    raise RuntimeError("no derivatives where the objective does not exist")

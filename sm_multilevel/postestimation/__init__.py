@@ -1,0 +1,1 @@
+"""Tools that work on a fitted model: one tool, one file."""

@@ -1,0 +1,98 @@
+"""Parametric bootstrap: responses drawn from the fitted model, model refitted."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from statsmodels.tools.sm_exceptions import ConvergenceWarning
+
+__all__ = ["BootstrapResults", "bootstrap", "simulate"]
+
+
+@dataclass(frozen=True, eq=False)
+class BootstrapResults:
+    """Replicates of a statistic.
+
+    Attributes
+    ----------
+    estimates : DataFrame
+        One row a replicate that converged.
+    observed : Series
+        The statistic of the data.
+    failed : int
+        Replicates that did not converge; they are not in `estimates`.
+    """
+
+    estimates: pd.DataFrame
+    observed: pd.Series
+    failed: int
+
+    @property
+    def bse(self) -> pd.Series:
+        """Standard deviation of the replicates."""
+        return self.estimates.std(ddof=1)
+
+    def conf_int(self, alpha=0.05) -> pd.DataFrame:
+        """Percentile intervals."""
+        if not 0 < alpha < 1:
+            raise ValueError(f"alpha={alpha!r} must lie between 0 and 1.")
+        out = self.estimates.quantile([alpha / 2, 1 - alpha / 2]).T
+        out.columns = ["lower", "upper"]
+        return out
+
+
+def simulate(result, n=1, seed=None) -> np.ndarray:
+    """Responses drawn from the fitted model; shape (n, rows)."""
+    if n < 1:
+        raise ValueError(f"n={n!r}: at least one replicate is needed.")
+    rng = np.random.default_rng(seed)
+    model = result.model
+    mean = model.exog @ np.asarray(result.params)
+    if model.offset is not None:
+        mean = mean + model.offset
+    sd = np.sqrt(result.scale / (1.0 if model.var_weights is None else model.var_weights))
+    out = np.empty((n, len(mean)))
+    halves = []
+    for term, part in zip(model.random, model.effects.per_term(result.theta), strict=True):
+        halves.append(np.sqrt(result.scale) * term.covariance.factor(part, term.q))
+    for k in range(n):
+        y = mean + sd * rng.standard_normal(len(mean))
+        for term, half in zip(model.random, halves, strict=True):
+            b = rng.standard_normal((term.n_levels, term.q)) @ half.T
+            y += np.einsum("nq,nq->n", term.exog, b[term.codes])
+        out[k] = y
+    return out
+
+
+def _default_statistic(result):
+    vc = pd.Series(result.variance_components)
+    return pd.concat([result.fe_params, vc])
+
+
+def bootstrap(result, n=1000, seed=None, statistic=None) -> BootstrapResults:
+    """Parametric bootstrap; see `MixedLMResults.bootstrap`."""
+    if int(n) != n or n < 1:
+        raise ValueError(f"n={n!r}: give the number of replicates, at least one.")
+    if result.model.freq_weights is not None:
+        raise ValueError(
+            "bootstrap() draws one response a row, and freq_weights make a row stand for several. "
+            "Repeat the rows instead."
+        )
+    statistic = statistic or _default_statistic
+    observed = pd.Series(statistic(result))
+    seeds = np.random.SeedSequence(seed).spawn(int(n))
+    rows, failed = [], 0
+    for child in seeds:
+        y = simulate(result, 1, child)[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            refitted = result.refit(y)
+        if refitted.converged:
+            rows.append(np.asarray(statistic(refitted), dtype=float))
+        else:
+            failed += 1
+    estimates = pd.DataFrame(np.array(rows).reshape(-1, len(observed)), columns=observed.index)
+    return BootstrapResults(estimates, observed, failed)

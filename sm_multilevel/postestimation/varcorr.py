@@ -1,0 +1,80 @@
+"""Variance components as tables: lme4's VarCorr and statsmodels' cov_re."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["varcorr", "variance_components", "display_order"]
+
+
+def display_order(terms):
+    """Terms by number of levels, largest first, as lme4 prints them."""
+    return sorted(range(len(terms)), key=lambda i: -len(terms[i].levels))
+
+
+def _labels(terms):
+    """Names of the groups; a group's second term is ``g.1`` as in lme4."""
+    seen: dict[str, int] = {}
+    labels = {}
+    for i in display_order(terms):
+        label = terms[i].name or terms[i].group
+        count = seen.get(label, 0)
+        seen[label] = count + 1
+        labels[i] = label if count == 0 else f"{label}.{count}"
+    return labels
+
+
+def varcorr(terms, scale) -> pd.DataFrame:
+    """Variances, covariances, standard deviations and correlations.
+
+    Parameters
+    ----------
+    terms : sequence of TermSolution
+    scale : float or None
+        Residual variance; None where the model has none.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``grp, var1, var2, vcov, sdcor``; `var2` is None for variances, whose
+        `sdcor` is a standard deviation, and a column for covariances, whose `sdcor` is a
+        correlation. The residual comes last.
+    """
+    rows: list[tuple] = []
+    labels = _labels(terms)
+    for i in display_order(terms):
+        term = terms[i]
+        sd = np.sqrt(np.diag(term.cov))
+        for j, name in enumerate(term.columns):
+            rows.append((labels[i], name, None, term.cov[j, j], sd[j]))
+        for j in range(len(sd)):
+            for k in range(j + 1, len(sd)):
+                denominator = sd[j] * sd[k]
+                corr = term.cov[j, k] / denominator if denominator > 0 else np.nan
+                rows.append((labels[i], term.columns[j], term.columns[k], term.cov[j, k], corr))
+    if scale is not None:
+        rows.append(("Residual", None, None, scale, float(np.sqrt(scale))))
+    frame = pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
+    for column in ("grp", "var1", "var2"):
+        values = frame[column].astype(object)
+        frame[column] = values.where(values.notna(), None)
+    return frame
+
+
+def variance_components(terms, scale) -> dict[str, float]:
+    """Variances and covariances by name: ``var(x)``, ``cov(Intercept,x)``, ``var(Residual)``.
+
+    Where there are several grouping factors names carry the group: ``var(x|g)``.
+    """
+    several = len({t.name or t.group for t in terms}) > 1
+    out: dict[str, float] = {}
+    for term in terms:
+        where = f"|{term.name or term.group}" if several else ""
+        for j, name in enumerate(term.columns):
+            out[f"var({name}{where})"] = float(term.cov[j, j])
+            for k in range(j + 1, len(term.columns)):
+                out[f"cov({name},{term.columns[k]}{where})"] = float(term.cov[j, k])
+    if scale is not None:
+        out["var(Residual)"] = float(scale)
+    return out
