@@ -90,8 +90,9 @@ def independent_columns(x: np.ndarray, names) -> list[int]:
     n, p = x.shape
     if p == 0:
         return []
-    norms = np.sqrt(np.einsum("ij,ij->j", x, x))
-    scaled_gram = (x.T @ x) / np.where(norms > 0, np.outer(norms, norms), 1.0)
+    gram = x.T @ x
+    norms = np.sqrt(np.diag(gram))
+    scaled_gram = gram / np.where(norms > 0, np.outer(norms, norms), 1.0)
     left = _remaining(scaled_gram)
     # Squares: below 1e-10 products have lost the digits, so look at the columns.
     if np.all(left > 1e-9) and np.all(norms > 0):

@@ -18,7 +18,7 @@ from sm_multilevel.covariance import Covariance, Diagonal, get_covariance
 from sm_multilevel.formula.frame import Expression, RowSource, as_frame, missing_mask, suggest
 from sm_multilevel.formula.matrices import MatrixFormula, build_matrices, environment
 from sm_multilevel.formula.terms import FormulaError, FormulaSpec, parse, parse_re_formula
-from sm_multilevel.grouping import cross, match_levels
+from sm_multilevel.grouping import cross, factorize, match_levels
 from sm_multilevel.random_effects import RandomTerm
 
 __all__ = [
@@ -392,9 +392,33 @@ def _numeric(values, what, response=False):
     return values
 
 
+def compact_component(term: RandomTerm) -> RandomTerm:
+    """A variance component of indicator columns as a grouping factor of its own.
+
+    Columns of which each row has at most one are a factor crossed with the group; as such
+    they cost one column instead of a dense block a group.
+    """
+    if not term.is_component or term.q == 1:
+        return term
+    used = term.exog != 0
+    if used.sum(axis=1).max(initial=0) > 1:
+        return term
+    column = used.argmax(axis=1)
+    codes, cells = factorize(term.codes * term.q + column)
+    value = term.exog[np.arange(len(column)), column][:, None]
+    group, which = np.divmod(np.asarray(cells), term.q)
+    names = np.asarray(term.columns)[which]
+    if term.n_levels > 1:
+        names = [f"{a}:{b}" for a, b in zip(names, np.asarray(term.levels)[group], strict=True)]
+    return replace(
+        term, group=term.name, codes=codes, levels=pd.Index(names), exog=value, columns=("Intercept",)
+    )
+
+
 def check_finite(matrix, names, what):
     """Raise if a column of a design matrix has infinite values."""
-    bad = ~np.isfinite(matrix.sum(axis=0)) if matrix.size else np.zeros(0, bool)
+    # A sum shows whether to look closer; column by column, which is fast for narrow matrices.
+    bad = np.array([not np.isfinite(matrix[:, j].sum()) for j in range(matrix.shape[1])], bool)
     if bad.any():
         for j in np.flatnonzero(bad):
             if not np.isfinite(matrix[:, j]).all():
@@ -668,7 +692,7 @@ def design_from_arrays(
             codes, levels = cross([kept(p) for p in parts])
             check_finite(z, columns, f"columns of {label!r}")
             built.append(RandomTerm(label, codes, levels, kept(z), columns, structure, label, name_is_vc))
-        terms = tuple(built)
+        terms = tuple(map(compact_component, built))
     for term in terms:
         if len(term.codes) != int(keep.sum()):
             raise ValueError(

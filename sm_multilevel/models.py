@@ -24,7 +24,7 @@ from sm_multilevel.design import check_weights, design_from_arrays, design_from_
 from sm_multilevel.estimation.fit import estimate_theta
 from sm_multilevel.objectives.crossprod import cross_products
 from sm_multilevel.objectives.linear import LinearObjective
-from sm_multilevel.random_effects import RandomEffects
+from sm_multilevel.random_effects import RandomEffects, constant_column
 
 __all__ = ["MixedLM"]
 
@@ -91,10 +91,11 @@ class MultilevelModel(LikelihoodModel):
         names = list(design.exog_names)
         frame = pd.DataFrame(design.exog, index=design.index, columns=names, copy=False)
         series = pd.Series(design.endog, index=design.index, name=design.endog_name, copy=False)
-        constant = any(np.ptp(design.exog[:, j]) == 0 and design.exog[0, j] != 0 for j in range(len(names)))
-        super().__init__(series, frame if names else None, missing="none", hasconst=bool(constant))
-        self.k_constant = int(constant)
-        self.data.k_constant = int(constant)
+        # statsmodels' own search for the constant takes longer than a fit: do it here.
+        constant = constant_column(design.exog)
+        super().__init__(series, frame if names else None, missing="none", hasconst=False)
+        self.k_constant = self.data.k_constant = int(constant is not None)
+        self.data.const_idx = constant
         self.data.param_names = names
         self.design = design
         self.effects = RandomEffects(design.terms)

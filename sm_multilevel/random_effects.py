@@ -16,7 +16,7 @@ import pandas as pd
 from sm_multilevel.covariance import Covariance
 from sm_multilevel.linalg.layout import build_layout
 
-__all__ = ["RandomTerm", "Factor", "RandomEffects"]
+__all__ = ["Factor", "RandomEffects", "RandomTerm", "constant_column"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,21 +224,30 @@ class RandomEffects:
 
 
 def _standardizer(z, maps):
-    q = z.shape[1]
-    mean = z.mean(axis=0)
-    spread = np.sqrt(np.maximum((z**2).mean(axis=0), 0.0))
+    n, q = z.shape
+    # Column by column: reductions over the rows of a narrow matrix are slow in NumPy.
+    mean = np.array([z[:, j].sum() for j in range(q)]) / n
+    spread = np.sqrt(np.array([z[:, j] @ z[:, j] for j in range(q)]) / n)
     spread = np.where(spread > 0, spread, 1.0)
     if maps == "common":
         return np.eye(q) / spread.mean()
-    constant = [j for j in range(q) if np.all(z[:, j] == z[0, j]) and z[0, j] != 0]
     w = np.diag(1.0 / spread)
-    if maps == "linear" and constant:
-        one = constant[0]
+    one = constant_column(z)
+    if maps == "linear" and one is not None:
         for j in range(q):
             if j == one:
                 continue
-            sd = np.sqrt(np.mean((z[:, j] - mean[j]) ** 2))
-            sd = sd if sd > 1e-12 * max(abs(mean[j]), 1e-300) else spread[j]
+            centred = z[:, j] - mean[j]
+            sd = np.sqrt(centred @ centred / n)
+            sd = sd if sd > 1e-12 * abs(mean[j]) else spread[j]
             w[j, j] = 1.0 / sd
             w[one, j] = -mean[j] / z[0, one] / sd
     return w
+
+
+def constant_column(x: np.ndarray) -> int | None:
+    """Index of the first column that is constant and not zero."""
+    for j in range(x.shape[1]):
+        if x.shape[0] and x[0, j] != 0 and np.all(x[:, j] == x[0, j]):
+            return j
+    return None

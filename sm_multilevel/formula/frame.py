@@ -122,7 +122,10 @@ class DataFrameView(Mapping):
 
     def __getitem__(self, key):
         if key not in self._done:
-            self._done[key] = convert_column(self.frame[key], self._keep)
+            column = self.frame[key]
+            # Plain numbers stay Series: patsy names their levels 1, not np.int64(1).
+            plain = isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf"
+            self._done[key] = column if plain else convert_column(column, self._keep)
         return self._done[key]
 
     def __contains__(self, key):
@@ -193,8 +196,6 @@ class RowSource:
             If the column is unknown, the length differs, or an index does not match.
         """
         if isinstance(value, str):
-            if value in self.view:
-                return self.view[value]
             return self.evaluate(value, what)
         if type(value).__module__.split(".")[0] == "polars":
             value = _from_polars(value)
@@ -260,7 +261,7 @@ class Expression:
         """One value a row of the frame; raises FormulaError naming what is wrong."""
         view = DataFrameView(frame) if view is None else view
         if self.code in view:
-            return view[self.code]
+            return convert_column(view[self.code])
         what, code = self.what, self.code
         space = dict(self.space, Q=lambda name: view[name])
         try:

@@ -242,9 +242,9 @@ class BlockCholesky:
     def _update_tail(self, f, v, storage):
         strip, tail = self.layout.strips[f], self.layout.tail
         if strip.pair_at is not None:
-            product = v[0][strip.pair_a] * v[0][strip.pair_b]
+            product = np.repeat(v[0], strip.after) * v[0][strip.pair_b]
             for row in v[1:]:
-                product += row[strip.pair_a] * row[strip.pair_b]
+                product += np.repeat(row, strip.after) * row[strip.pair_b]
             storage -= np.bincount(strip.pair_at, weights=product, minlength=tail.storage)
             return
         block = storage.reshape(tail.width, tail.width)
@@ -309,6 +309,38 @@ class BlockCholesky:
 
     # -- inverse --------------------------------------------------------------------
 
+    def inverse_diagonal_sums(self) -> list[np.ndarray]:
+        """Sum over levels of the diagonal blocks of S^-1, shape (q, q) a factor.
+
+        With one stage and a tail the blocks between them are not needed, which saves
+        most of the work of `inverse_on_pattern`.
+        """
+        lay = self.layout
+        strip = lay.strips[lay.stages[0]] if lay.strips else None
+        if len(lay.stages) > 1 or strip is None or strip.pair_at is None:
+            return [d.sum(axis=2) for d in self.inverse_on_pattern().diag]
+        f = lay.stages[0]
+        flat = self.tail.inverse()
+        sums: list = [None] * len(lay.m)
+        for g in lay.tail_factors:
+            sums[g] = flat[lay.diag_at[g]].sum(axis=2)
+        inv = self.inv_low[f]
+        u = self._premultiply(inv.transpose(1, 0, 2), strip.rows, self.strips[f])
+        t = flat[strip.pair_at]
+        own = t[strip.first_pair]
+        q = lay.q[f]
+        total = small.gram(inv).sum(axis=2)
+        spread = [np.repeat(row, strip.after) * t for row in u]
+        other = [row[strip.pair_b] for row in u]
+        for i in range(q):
+            for j in range(i, q):
+                both = spread[i] @ other[j] + spread[j] @ other[i] - (u[i] * own) @ u[j]
+                total[i, j] += both
+                if i != j:
+                    total[j, i] += both
+        sums[f] = total
+        return sums
+
     def inverse_on_pattern(self) -> BlockMatrix:
         """The blocks of S^-1 where Z'Z has blocks, the cross-factor ones included."""
         lay = self.layout
@@ -369,13 +401,14 @@ class BlockCholesky:
         strip, tail = self.layout.strips[f], self.layout.tail
         if strip.pair_at is not None:
             t = flat[strip.pair_at]
-            same = strip.pair_a == strip.pair_b
             out = np.empty_like(u)
             size = u.shape[1]
+            own = t[strip.first_pair]
             for r, row in enumerate(u):
-                out[r] = np.bincount(strip.pair_a, weights=row[strip.pair_b] * t, minlength=size)
-                mirrored = np.where(same, 0.0, row[strip.pair_a] * t)
+                out[r] = np.add.reduceat(row[strip.pair_b] * t, strip.first_pair)
+                mirrored = np.repeat(row, strip.after) * t
                 out[r] += np.bincount(strip.pair_b, weights=mirrored, minlength=size)
+                out[r] -= row * own  # the pair (a, a) was counted twice
             return out
         low = flat.reshape(tail.width, tail.width)
         full = np.tril(low) + np.tril(low, -1).T

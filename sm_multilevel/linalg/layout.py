@@ -63,9 +63,12 @@ class TailStrip:
         Order that brings the entries, listed factor by factor, into this one.
     inverse : ndarray or None
         The inverse of ``perm``.
-    pair_a, pair_b, pair_at : ndarray or None
-        For every level all pairs a <= b of its entries and their place in the tail's
+    after, pair_b, pair_at : ndarray or None
+        For every level all pairs a <= b of its entries, those of the first entry first:
+        how many pairs each entry a has, b of each pair, and its place in the tail's
         storage; None where a dense product is cheaper.
+    first_pair : ndarray or None
+        Where the pairs of each entry begin; that pair is (a, a).
     """
 
     rows: np.ndarray
@@ -73,9 +76,10 @@ class TailStrip:
     indptr: np.ndarray
     perm: np.ndarray | None
     inverse: np.ndarray | None
-    pair_a: np.ndarray | None
+    after: np.ndarray | None
     pair_b: np.ndarray | None
     pair_at: np.ndarray | None
+    first_pair: np.ndarray | None
 
     def chunks(self, width: int, q: int):
         """Ranges of levels whose dense strips stay small."""
@@ -116,6 +120,17 @@ class Tail:
     slots: int
     storage: int
     identity: np.ndarray
+
+    def below(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """As `at`, for columns a <= b, whose places are ordered alike."""
+        if self.is_single:
+            return b * self.width + a
+        return self.base[a] + self.local[b] * self.size[a] + self.local[a]
+
+    @property
+    def is_single(self) -> bool:
+        """Whether all columns are one component."""
+        return len(self.buckets) == 1 and self.buckets[0][1] == 1
 
     def at(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Place in the storage of the lower-triangle element of two columns."""
@@ -362,7 +377,7 @@ def _build_tail(stages, tail_factors, pairs, m, q, names, budget):
 def _build_strip(f, tail_factors, pairs, cols, m, q, tail):
     rows = np.concatenate([np.tile(pairs[f, g].first, q[g]) for g in tail_factors])
     columns = np.concatenate([cols[g][:, pairs[f, g].second].ravel() for g in tail_factors])
-    key = rows.astype(np.int64) * tail.width + columns
+    key = rows * np.int64(tail.width) + columns
     perm = inverse = None
     if (np.diff(key) < 0).any():
         perm = np.argsort(key, kind="stable")
@@ -373,12 +388,11 @@ def _build_strip(f, tail_factors, pairs, cols, m, q, tail):
     indptr = np.concatenate([[0], np.cumsum(per_row)])
     n_pairs = int((per_row * (per_row + 1) // 2).sum())
     dense = 2.0 * m[f] * q[f] * float(tail.width) ** 2 * _COST_DENSE
-    pair_a = pair_b = pair_at = None
-    if len(tail.buckets) > 1 or tail.buckets[0][1] > 1 or n_pairs * q[f] * _COST_PAIR <= dense:
+    after = pair_b = pair_at = first_pair = None
+    if not tail.is_single or n_pairs * q[f] * _COST_PAIR <= dense:
         nnz = rows.shape[0]
-        after = indptr[1:][rows] - np.arange(nnz)  # entries from this one to its row's end
-        pair_a = np.repeat(np.arange(nnz), after)
-        begin = np.concatenate([[0], np.cumsum(after)])[:-1]
-        pair_b = pair_a + (np.arange(n_pairs) - begin[pair_a])
-        pair_at = tail.at(columns[pair_b], columns[pair_a])
-    return TailStrip(rows, columns, indptr, perm, inverse, pair_a, pair_b, pair_at)
+        after = np.repeat(indptr[1:], per_row) - np.arange(nnz)
+        first_pair = np.cumsum(after) - after
+        pair_b = np.arange(n_pairs) + np.repeat(np.arange(nnz) - first_pair, after)
+        pair_at = tail.below(np.repeat(columns, after), columns[pair_b])
+    return TailStrip(rows, columns, indptr, perm, inverse, after, pair_b, pair_at, first_pair)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sm_multilevel.linalg.cholesky import BlockMatrix
-from sm_multilevel.random_effects import RandomEffects
+from sm_multilevel.random_effects import RandomEffects, constant_column
 
 __all__ = ["FixedScaling", "GaussianData", "cross_products", "fixed_scaling"]
 
@@ -111,19 +111,20 @@ def fixed_scaling(y, x, weights=None, rows=slice(0, BATCH_ROWS)):
     FixedScaling
     """
     n, p = x.shape
-    spread = np.sqrt(np.maximum(np.einsum("ij,ij->j", x, x) / n, 0.0))
-    spread[spread == 0] = 1.0
-    change = np.diag(1.0 / spread)
-    constant = [j for j in range(p) if x[0, j] != 0 and np.all(x[:, j] == x[0, j])]
-    if constant:
-        one = constant[0]
-        mean = x.mean(axis=0)
-        for j in range(p):
-            if j != one:
-                sd = np.sqrt(np.mean((x[:, j] - mean[j]) ** 2))
-                sd = sd if sd > 1e-12 * abs(mean[j]) else spread[j]
+    change = np.eye(p)
+    one = constant_column(x)
+    for j in range(p):
+        column = x[:, j]
+        if one is not None and j != one:
+            mean = column.sum() / n
+            column = column - mean
+            sd = np.sqrt(column @ column / n)
+            if sd > 1e-12 * abs(mean):
                 change[j, j] = 1.0 / sd
-                change[one, j] = -mean[j] / x[0, one] / sd
+                change[one, j] = -mean / x[0, one] / sd
+                continue
+        size = np.sqrt(column @ column / n)
+        change[j, j] = 1.0 / size if size > 0 else 1.0
     xs = x[rows] @ change
     w = 1.0 if weights is None else weights[rows][:, None]
     gram = (xs * w).T @ xs

@@ -23,6 +23,10 @@ from sm_multilevel.objectives.crossprod import GaussianData
 __all__ = ["GaussianDeviance", "GaussianState", "PerfectFitError"]
 
 
+# Least singular value of Lambda at which it is still inverted in the gradient.
+_SMALL = 1e-3
+
+
 class PerfectFitError(ValueError):
     """The model fits the response exactly: the residual variance is not identified."""
 
@@ -135,23 +139,42 @@ class GaussianState:
         2 sum_i [Z'V^-1 Z Lambda]_ii - 2 (df / r^2) sum_i e_i u_i' and, under REML, minus
         2 sum_i E_i (X'V^-1 X)^-1 U_i'. The first needs S^-1 on the whole pattern of Z'Z.
         """
-        zz, inv, lams = self.data.zz, self.inverse, self.lams
-        out = []
-        for f, lam in enumerate(lams):
-            out.append(np.einsum("ijm,jkm->ik", _left(inv.diag[f], lam), zz.diag[f]))
-        for (f, g), a in zz.off.items():
-            s = inv.off[f, g]
-            out[f] += np.einsum("ijm,kjm->ik", _left(s, lams[g]), a)
-            out[g] += np.einsum("jim,jkm->ik", _left(s.transpose(1, 0, 2), lams[f]).transpose(1, 0, 2), a)
+        lams = self.lams
+        traces = self._traces()
         rate = self.deviance.df / self.rss
         gammas = []
         for f in range(len(lams)):
-            gamma = 2.0 * out[f].T - 2.0 * rate * (self.e[f] @ self.modes[f].T)
+            gamma = 2.0 * traces[f].T - 2.0 * rate * (self.e[f] @ self.modes[f].T)
             if self.deviance.reml:
                 ex, ux = self.whitened
                 gamma -= 2.0 * np.einsum("imc,jmc->ij", ex[f], ux[f])
             gammas.append(gamma)
         return gammas
+
+    def _traces(self) -> list[np.ndarray]:
+        """Sum over levels of [S^-1 Lambda'Z'Z]_ii, shape (q, q) a factor.
+
+        S^-1 Lambda'Z'Z Lambda = I - S^-1, so where every Lambda can be inverted the
+        diagonal blocks of S^-1 are enough; near the boundary that loses digits, and the
+        blocks between factors are used.
+        """
+        lams = self.lams
+        if len(lams) > 1 and all(np.linalg.norm(lam, -2) > _SMALL for lam in lams):
+            sums = self.chol.inverse_diagonal_sums()
+            return [
+                (m * np.eye(len(lam)) - s) @ np.linalg.inv(lam)
+                for m, lam, s in zip(self.data.zz.layout.m, lams, sums, strict=True)
+            ]
+        zz, inv = self.data.zz, self.inverse
+        out = [
+            np.einsum("ijm,jkm->ik", _left(s, lam), a)
+            for s, lam, a in zip(inv.diag, lams, zz.diag, strict=True)
+        ]
+        for (f, g), a in zz.off.items():
+            s = inv.off[f, g]
+            out[f] += np.einsum("ijm,kjm->ik", _left(s, lams[g]), a)
+            out[g] += np.einsum("jkm,jlm->kl", _mix(lams[f], s), a)
+        return out
 
     def slopes(self) -> list[np.ndarray]:
         """Derivative of the deviance in each factor's relative covariance G, shape (q, q).
@@ -243,6 +266,12 @@ def _apply(matrix, x):
 def _gram(x, y):
     """Sum over levels of x'y: (q, m, c), (q, m, d) -> (c, d)."""
     return x.reshape(-1, x.shape[2]).T @ y.reshape(-1, y.shape[2])
+
+
+def _mix(lam, blocks):
+    """Lambda times blocks from the left: (q, q), (q, r, m) -> (q, r, m)."""
+    q, r, m = blocks.shape
+    return (lam @ blocks.reshape(q, r * m)).reshape(q, r, m)
 
 
 def _left(blocks, lam):

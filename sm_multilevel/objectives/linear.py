@@ -51,6 +51,7 @@ class LinearObjective:
     def __init__(self, data: GaussianData, effects: RandomEffects, reml: bool):
         self.effects = effects
         self.deviance = GaussianDeviance(data, reml)
+        self._recent: list[tuple[bytes, GaussianState]] = []
         self._to_standard = [np.linalg.inv(w) for w in effects.factor_standardizers]
 
     @property
@@ -108,7 +109,17 @@ class LinearObjective:
     # -- standardised columns: what the optimiser sees --------------------------------
 
     def standard_state(self, theta) -> GaussianState:
-        return self.deviance.at(self.effects.lambdas(theta))
+        """The equations solved at theta; the last two solutions are kept.
+
+        The optimiser, the check of its end point and the results ask for the same points.
+        """
+        key = theta.tobytes()
+        for known, state in self._recent:
+            if known == key:
+                return state
+        state = self.deviance.at(self.effects.lambdas(theta))
+        self._recent = [(key, state), *self._recent[:1]]
+        return state
 
     def point(self, theta) -> Point:
         """Value, gradient and model Hessian in standardised columns."""
