@@ -7,7 +7,12 @@ import functools
 
 import threadpoolctl
 
-__all__ = ["one_blas_thread", "model_spec_keyword"]
+try:
+    from cloudpickle import CloudPickler
+except ImportError:  # older joblibs carry it themselves
+    from joblib.externals.cloudpickle import CloudPickler
+
+__all__ = ["CloudPickler", "one_blas_thread"]
 
 
 @functools.lru_cache(maxsize=1)

@@ -31,9 +31,7 @@ def check_method(method) -> str:
     """The name of a minimiser, from a name or a list as statsmodels' MixedLM takes it."""
     if isinstance(method, (list, tuple)):
         method = method[0] if method else "newton"
-    name = {"l-bfgs-b": "lbfgs", "ncg": "newton", "nelder-mead": "nm"}.get(
-        str(method).lower(), str(method).lower()
-    )
+    name = {"l-bfgs-b": "lbfgs", "ncg": "newton", "nelder-mead": "nm"}.get(str(method).lower(), str(method).lower())
     if name not in METHODS:
         raise ValueError(f"method={method!r} is not known. Choose one of {', '.join(METHODS)}.")
     return name
@@ -45,16 +43,13 @@ def check_response(y: np.ndarray, name: str) -> None:
         raise ValueError("There are no rows to fit.")
     if np.all(y == y[0]):
         raise ValueError(
-            f"The response {name!r} is constant ({y[0]:g} in all {y.shape[0]} rows): there is "
-            "nothing to explain."
+            f"The response {name!r} is constant ({y[0]:g} in all {y.shape[0]} rows): there is nothing to explain."
         )
 
 
 def check_random_terms(design) -> None:
     """Raise where a random term cannot be told from the residual or the intercept."""
-    rows = (
-        float(len(design.endog)) if design.freq_weights is None else float(design.freq_weights.sum())
-    )
+    rows = float(len(design.endog)) if design.freq_weights is None else float(design.freq_weights.sum())
     if not design.terms:
         raise ValueError("The model has no random term. Give groups=, or a formula with bars.")
     for term in design.terms:

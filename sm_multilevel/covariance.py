@@ -13,12 +13,12 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 __all__ = [
-    "Covariance",
-    "Unstructured",
-    "Diagonal",
-    "Identity",
-    "Exchangeable",
     "STRUCTURES",
+    "Covariance",
+    "Diagonal",
+    "Exchangeable",
+    "Identity",
+    "Unstructured",
     "get_covariance",
 ]
 
@@ -253,6 +253,4 @@ def get_covariance(value) -> Covariance:
         return value()
     if isinstance(value, str) and value.lower() in STRUCTURES:
         return STRUCTURES[value.lower()]()
-    raise ValueError(
-        f"covariance={value!r} is not known. Choose one of {', '.join(map(repr, STRUCTURES))}."
-    )
+    raise ValueError(f"covariance={value!r} is not known. Choose one of {', '.join(map(repr, STRUCTURES))}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-__all__ = ["factorize", "cross", "match_levels"]
+__all__ = ["cross", "factorize", "match_levels"]
 
 
 def factorize(values) -> tuple[np.ndarray, pd.Index]:

@@ -20,11 +20,15 @@ from sm_multilevel.checks import (
     check_response,
     independent_columns,
 )
-from sm_multilevel.design import check_weights, design_from_arrays, design_from_formula
+from sm_multilevel.design import design_from_formula
+from sm_multilevel.design_arrays import design_from_arrays
 from sm_multilevel.estimation.fit import estimate_theta
+from sm_multilevel.formula.values import check_weights
 from sm_multilevel.objectives.crossprod import cross_products
 from sm_multilevel.objectives.linear import LinearObjective
+from sm_multilevel.objectives.unprofiled import score
 from sm_multilevel.random_effects import RandomEffects, constant_column
+from sm_multilevel.results import MixedLMResults, MixedLMResultsWrapper
 
 __all__ = ["MixedLM"]
 
@@ -394,8 +398,6 @@ class MixedLM(MultilevelModel):
         >>> result.converged, round(result.llf, 3)
         (True, -897.039)
         """
-        from sm_multilevel.results import MixedLMResults, MixedLMResultsWrapper
-
         began = time.perf_counter()
         check_option("fit", kwargs, allowed=("full_output", "retall", "skip_hessian", "gtol"))
         method = check_method(method)
@@ -497,8 +499,6 @@ class MixedLM(MultilevelModel):
     def score(self, params, reml=False):
         """Gradient of `loglike`; shape (p + 1 + k,)."""
         beta, sigma2, theta = self._unpack(params)
-        from sm_multilevel.objectives.unprofiled import score
-
         return score(self.objective(reml), beta, sigma2, theta)
 
     def hessian(self, params, reml=False):

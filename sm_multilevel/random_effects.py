@@ -107,18 +107,14 @@ class RandomEffects:
         self.factors = self._merge()
         codes = [self.terms[f.terms[0]].codes for f in self.factors]
         names = [self.terms[f.terms[0]].group for f in self.factors]
-        self.layout, self.rows = build_layout(
-            codes, [f.m for f in self.factors], [f.q for f in self.factors], names
-        )
+        self.layout, self.rows = build_layout(codes, [f.m for f in self.factors], [f.q for f in self.factors], names)
 
     def _merge(self):
         found: list[list[int]] = []
         for i, term in enumerate(self.terms):
             for members in found:
                 other = self.terms[members[0]]
-                if other.group == term.group and (
-                    other.codes is term.codes or np.array_equal(other.codes, term.codes)
-                ):
+                if other.group == term.group and (other.codes is term.codes or np.array_equal(other.codes, term.codes)):
                     members.append(i)
                     break
             else:
@@ -127,18 +123,14 @@ class RandomEffects:
         for members in found:
             widths = [self.terms[i].q for i in members]
             starts = tuple(np.concatenate([[0], np.cumsum(widths)[:-1]]).astype(int).tolist())
-            factors.append(
-                Factor(tuple(members), starts, int(sum(widths)), self.terms[members[0]].n_levels)
-            )
+            factors.append(Factor(tuple(members), starts, int(sum(widths)), self.terms[members[0]].n_levels))
         return tuple(factors)
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
         """Where each term's elements stand in theta."""
         ends = np.cumsum([t.n_params for t in self.terms])
-        return tuple(
-            slice(int(e) - t.n_params, int(e)) for e, t in zip(ends, self.terms, strict=True)
-        )
+        return tuple(slice(int(e) - t.n_params, int(e)) for e, t in zip(ends, self.terms, strict=True))
 
     @property
     def n_params(self) -> int:
@@ -182,10 +174,7 @@ class RandomEffects:
 
     def map_terms(self, theta, function) -> np.ndarray:
         """Apply ``function(term index, term, theta of the term)`` and pack the results."""
-        parts = [
-            function(i, t, part)
-            for i, (t, part) in enumerate(zip(self.terms, self.per_term(theta), strict=True))
-        ]
+        parts = [function(i, t, part) for i, (t, part) in enumerate(zip(self.terms, self.per_term(theta), strict=True))]
         return np.concatenate(parts) if parts else np.empty(0)
 
     def canonical(self, theta: np.ndarray) -> np.ndarray:
@@ -211,9 +200,7 @@ class RandomEffects:
 
     def to_user(self, theta: np.ndarray) -> np.ndarray:
         """theta in the user's columns, from the standardised ones."""
-        return self.map_terms(
-            theta, lambda i, t, part: t.covariance.transform(part, self.standardizers[i])
-        )
+        return self.map_terms(theta, lambda i, t, part: t.covariance.transform(part, self.standardizers[i]))
 
     def from_user(self, theta: np.ndarray) -> np.ndarray:
         """theta in the standardised columns."""

@@ -16,6 +16,8 @@ from sm_multilevel.postestimation import predict as _predict
 from sm_multilevel.postestimation import ranef as _ranef
 from sm_multilevel.postestimation import varcorr as _varcorr
 from sm_multilevel.postestimation import wald as _wald
+from sm_multilevel.postestimation.facts import Facts
+from sm_multilevel.postestimation.facts import facts as _facts
 from sm_multilevel.postestimation.icc import icc as _icc
 from sm_multilevel.postestimation.r_squared import r_squared as _r_squared
 from sm_multilevel.postestimation.solution import term_solutions
@@ -74,6 +76,7 @@ class MixedLMResults(LikelihoodModelResults):
         self._cache = {}
         self._state = state
         self._terms = None
+        self._facts = None
         self.mle_retvals = {
             "converged": record.converged,
             "fopt": record.value,
@@ -432,6 +435,13 @@ class MixedLMResults(LikelihoodModelResults):
 
     # -- looking ---------------------------------------------------------------------------------
 
+    @property
+    def facts(self) -> Facts:
+        """Group sizes, R-squared, ICC and the test of no random effects, taken once (see `Facts`)."""
+        if self._facts is None:
+            self._facts = _facts(self)
+        return self._facts
+
     def summary(self, yname=None, xname=None, title=None, alpha=0.05):
         """Summary table; see `sm_multilevel.summary.summarize`."""
         from sm_multilevel.summary import summarize
@@ -453,7 +463,8 @@ class MixedLMResults(LikelihoodModelResults):
 
     def remove_data(self):
         """Drop everything that has one entry a row; population prediction still works."""
-        self.term_solutions  # noqa: B018  computed while the data are there
+        if self.model.random is not None:  # another result of this model may have removed them
+            self.facts  # noqa: B018  computed while the data are there, and with it `term_solutions`
         super().remove_data()
 
     remove_data.__doc__ = LikelihoodModelResults.remove_data.__doc__

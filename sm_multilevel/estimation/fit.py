@@ -15,7 +15,7 @@ from sm_multilevel.estimation.minimize import METHODS
 from sm_multilevel.estimation.record import Attempt, FitRecord
 from sm_multilevel.random_effects import RandomEffects
 
-__all__ = ["estimate_theta", "KKT_TOLERANCE"]
+__all__ = ["KKT_TOLERANCE", "estimate_theta"]
 
 # Distance to the optimum, in standard errors of theta, up to which a fit has converged.
 KKT_TOLERANCE = 1e-3
@@ -77,9 +77,7 @@ def estimate_theta(
     for name, how, first in _plan(objective, effects, method, start):
         theta = first
         for _ in range(6):  # leaving the boundary restarts from there
-            found = METHODS[how](
-                objective.point, theta, tol=tol, maxiter=maxiter, radius=0.5, callback=callback
-            )
+            found = METHODS[how](objective.point, theta, tol=tol, maxiter=maxiter, radius=0.5, callback=callback)
             evaluations += found.evaluations
             iterations += found.iterations
             if not np.isfinite(found.value):
@@ -87,9 +85,7 @@ def estimate_theta(
                 break
             check = _check(objective, effects, found.theta)
             evaluations += check.evaluations
-            attempts.append(
-                Attempt(how, name, found.evaluations, check.value, check.kkt, check.reason or "converged")
-            )
+            attempts.append(Attempt(how, name, found.evaluations, check.value, check.kkt, check.reason or "converged"))
             if best is None or _better(check, best):
                 best = check
             if check.escape is None:
@@ -131,9 +127,7 @@ def _plan(objective, effects, method, start):
     first = objective.start() if start is None else effects.from_user(np.asarray(start, float))
     label = "moments" if start is None else "start_params"
     yield label, method, first
-    ones = effects.map_terms(
-        np.zeros(effects.n_params), lambda i, t, part: t.covariance.from_covariance(np.eye(t.q))
-    )
+    ones = effects.map_terms(np.zeros(effects.n_params), lambda i, t, part: t.covariance.from_covariance(np.eye(t.q)))
     if method != "newton":
         yield label, "newton", first
     yield "unit", "newton", ones
@@ -163,15 +157,20 @@ def _check(objective, effects, theta):
     hessian = _difference_hessian(objective, theta, gradient)
     count += theta.shape[0]
     kkt, least, step = _newton_distance(gradient, hessian)
-    if kkt > _POLISH and kkt < 1.0:
+    for _ in range(3):  # steps with the exact Hessian, which the optimiser did not have
+        if not _POLISH < kkt < 1.0:
+            break
         polished = effects.canonical(theta + step)
         there = objective.point(polished)
         count += 1
-        if np.isfinite(there.value) and there.value <= point.value + 1e-13 * abs(point.value) + 1e-12:
-            new_gradient = there.gradient()
-            new_kkt, new_least, _ = _newton_distance(new_gradient, hessian)
-            if new_kkt < kkt:
-                theta, point, gradient, kkt, least = polished, there, new_gradient, new_kkt, new_least
+        if not there.value <= point.value + 1e-13 * abs(point.value) + 1e-12:
+            break
+        nearer = there.gradient()
+        new_kkt, new_least, new_step = _newton_distance(nearer, hessian)
+        if not new_kkt < kkt:
+            break
+        theta, point, gradient = polished, there, nearer
+        kkt, least, step = new_kkt, new_least, new_step
     slope, escape, extra = _boundary(objective, effects, theta)
     count += extra
     reason = _reason(kkt, least, slope, escape, effects, theta, point.value)
@@ -183,12 +182,10 @@ def _check(objective, effects, theta):
 def _reason(kkt, least, slope, escape, effects, theta, value):
     if escape is not None:
         return (
-            "the boundary is not the optimum: the deviance falls where a zero variance is "
-            f"raised (slope {slope:.3g})"
+            f"the boundary is not the optimum: the deviance falls where a zero variance is raised (slope {slope:.3g})"
         )
     singular = any(
-        t.covariance.is_singular(part, t.q)
-        for t, part in zip(effects.terms, effects.per_term(theta), strict=True)
+        t.covariance.is_singular(part, t.q) for t, part in zip(effects.terms, effects.per_term(theta), strict=True)
     )
     floor = -1e-6 if singular else 1e-10
     if theta.size and not least > floor:
@@ -197,10 +194,7 @@ def _reason(kkt, least, slope, escape, effects, theta, value):
             "saddle, or a variance component that the data cannot identify"
         )
     if not kkt <= KKT_TOLERANCE:
-        return (
-            f"the gradient is not zero: about {kkt:.2g} standard errors of theta are left to the "
-            "optimum"
-        )
+        return f"the gradient is not zero: about {kkt:.2g} standard errors of theta are left to the optimum"
     return ""
 
 
@@ -253,14 +247,11 @@ def _snap(effects, theta):
 def _boundary(objective, effects, theta):
     """Derivative of the objective along the null spaces, and where to go if it is negative."""
     singular = [
-        t.covariance.is_singular(part, t.q)
-        for t, part in zip(effects.terms, effects.per_term(theta), strict=True)
+        t.covariance.is_singular(part, t.q) for t, part in zip(effects.terms, effects.per_term(theta), strict=True)
     ]
     if not any(singular):
         return np.inf, None, 0
-    opened = effects.map_terms(
-        theta, lambda i, t, part: t.covariance.open(part, t.q, _OPEN) if singular[i] else part
-    )
+    opened = effects.map_terms(theta, lambda i, t, part: t.covariance.open(part, t.q, _OPEN) if singular[i] else part)
     slopes = objective.slopes(opened)
     least, way = np.inf, None
     for i, (term, part) in enumerate(zip(effects.terms, effects.per_term(theta), strict=True)):
@@ -315,5 +306,3 @@ def _singular_terms(effects, theta):
             what = f"covariance of {', '.join(term.columns)} has rank {rank} of {term.q}"
         words.append(f"{term.name or term.group}: {what}")
     return tuple(words)
-
-

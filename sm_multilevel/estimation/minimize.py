@@ -13,28 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-__all__ = ["Point", "Minimum", "METHODS", "newton", "scipy_method"]
+from sm_multilevel.objectives.point import Point
+
+__all__ = ["METHODS", "Minimum", "newton", "scipy_method"]
 
 # A deviance that falls by less than this cannot be told from rounding, relative to |f|.
 _NOISE = 4e-15
-
-
-@dataclass(frozen=True, eq=False)
-class Point:
-    """What an objective gives at one theta.
-
-    Attributes
-    ----------
-    value : float
-        inf where the objective does not exist.
-    gradient : callable () -> ndarray
-    curvature : callable () -> ndarray
-        Model Hessian.
-    """
-
-    value: float
-    gradient: Callable[[], np.ndarray]
-    curvature: Callable[[], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)

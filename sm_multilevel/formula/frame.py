@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from patsy.eval import EvalEnvironment, ast_names
 
+from sm_multilevel.formula import pickling
 from sm_multilevel.formula.terms import FormulaError
 
 __all__ = [
@@ -43,15 +44,10 @@ def as_frame(data) -> pd.DataFrame:
     elif isinstance(data, Mapping) or (isinstance(data, np.ndarray) and data.dtype.names):
         frame = pd.DataFrame(data)
     else:
-        raise TypeError(
-            f"data is a {type(data).__name__}; give a pandas or polars DataFrame, or a dict of "
-            "columns."
-        )
+        raise TypeError(f"data is a {type(data).__name__}; give a pandas or polars DataFrame, or a dict of columns.")
     doubled = frame.columns[frame.columns.duplicated()]
     if len(doubled):
-        raise ValueError(
-            f"data has more than one column named {doubled[0]!r}. Rename or drop the duplicates."
-        )
+        raise ValueError(f"data has more than one column named {doubled[0]!r}. Rename or drop the duplicates.")
     return frame
 
 
@@ -206,9 +202,7 @@ class RowSource:
             if np.ndim(value) == 0:
                 raise ValueError(f"{what} is a single value; give a column name or one value a row.")
             if len(value) != len(self.full_index):
-                raise ValueError(
-                    f"{what} has {len(value)} values, but the data have {len(self.full_index)} rows."
-                )
+                raise ValueError(f"{what} has {len(value)} values, but the data have {len(self.full_index)} rows.")
             if self.positions is not None:
                 value = value[self.positions]
         return convert_column(value) if np.ndim(value) == 1 else np.asarray(value)
@@ -252,10 +246,14 @@ class Expression:
         except SyntaxError:
             names = set()
         for name in names:
-            try:
+            if name in env.namespace:
                 self.space[name] = env.namespace[name]
-            except KeyError:
-                pass
+
+    def __getstate__(self):
+        return dict(self.__dict__, space=pickling.dumps(self.space))
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, space=pickling.loads(state["space"]))
 
     def values(self, frame, view=None):
         """One value a row of the frame; raises FormulaError naming what is wrong."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-from collections import OrderedDict
-
 import numpy as np
 import patsy
 from patsy import builtins as _builtins
-from patsy.design_info import DesignInfo, FactorInfo, SubtermInfo
-from patsy.eval import EvalEnvironment, EvalFactor
+from patsy.design_info import DesignInfo
+from patsy.eval import EvalEnvironment
 
+from sm_multilevel.formula import pickling
 from sm_multilevel.formula.frame import DataFrameView, suggest
 from sm_multilevel.formula.terms import FormulaError
 
@@ -64,6 +61,8 @@ class MatrixFormula:
             If a column is missing from the data or a level is new.
         """
         n = len(frame)
+        if not self.info.factor_infos:  # an intercept or nothing: patsy could not count the rows
+            return np.ones((n, len(self.columns)))
         view = DataFrameView(frame, keep_categories=False)
         action = _Rows(n)
         try:
@@ -72,21 +71,17 @@ class MatrixFormula:
             raise _explain(error, self, frame) from error
         except ValueError as error:
             raise FormulaError(f"{self.what} {self.text!r}: {error}") from error
-        if not self.info.factor_infos:
-            return np.tile(np.asarray(out), (n, 1))
         if action.keep is None:
             return np.asarray(out)
         full = np.full((n, out.shape[1]), np.nan)
         full[action.keep] = out
         return full
 
-    # DesignInfo refuses to be pickled; its parts are plain enough to be written out.
     def __getstate__(self):
-        return {"text": self.text, "what": self.what, "info": _dump(self.info)}
+        return dict(self.__dict__, info=pickling.dumps(self.info))
 
     def __setstate__(self, state):
-        self.text, self.what = state["text"], state["what"]
-        self.info = _restore(state["info"])
+        self.__dict__.update(state, info=pickling.loads(state["info"]))
 
 
 class _Rows(patsy.NAAction):
@@ -181,84 +176,3 @@ def _explain(error, formula, frame):
             f"that the model was fitted to (levels: {known})."
         )
     return FormulaError(f"{where}: {text}")
-
-
-def _dump(info):
-    env_of = {}
-    factors = list(info.factor_infos)
-    for k, factor in enumerate(factors):
-        state = dict(info.factor_infos[factor].state)
-        env = state.pop("eval_env")
-        names = {}
-        for space in reversed(env._namespaces):
-            for name in space:
-                names[name] = env.namespace[name]
-        env_of[k] = (state, {name: _dump_value(v) for name, v in names.items()}, env.flags)
-    index = {factor: k for k, factor in enumerate(factors)}
-    terms = [
-        (
-            [index[f] for f in term.factors],
-            [
-                (
-                    [index[f] for f in s.factors],
-                    {index[f]: (c.matrix, list(c.column_suffixes)) for f, c in s.contrast_matrices.items()},
-                    s.num_columns,
-                )
-                for s in subterms
-            ],
-        )
-        for term, subterms in info.term_codings.items()
-    ]
-    described = [
-        (f.code, i.type, i.num_columns, i.categories)
-        for f, i in info.factor_infos.items()
-    ]
-    return {"names": list(info.column_names), "factors": described, "env": env_of, "terms": terms}
-
-
-def _dump_value(value):
-    if inspect.ismodule(value):
-        return ("module", value.__name__)
-    name = getattr(value, "__name__", None)
-    if name in _patsy_builtins and _patsy_builtins[name] is value:
-        return ("patsy", name)
-    for key, known in {**_R_NAMES, **_patsy_builtins}.items():
-        if known is value:
-            return ("known", key)
-    return ("value", value)
-
-
-def _load_value(dumped):
-    kind, value = dumped
-    if kind == "module":
-        return importlib.import_module(value)
-    if kind == "patsy":
-        return _patsy_builtins[value]
-    if kind == "known":
-        return {**_R_NAMES, **_patsy_builtins}[value]
-    return value
-
-
-def _restore(state):
-    factors, infos = [], {}
-    for k, (code, kind, width, categories) in enumerate(state["factors"]):
-        factor = EvalFactor(code)
-        saved, names, flags = state["env"][k]
-        space = {name: _load_value(v) for name, v in names.items()}
-        full = dict(saved, eval_env=EvalEnvironment([space], flags))
-        infos[factor] = FactorInfo(factor, kind, full, num_columns=width, categories=categories)
-        factors.append(factor)
-    codings = OrderedDict()
-    for members, subterms in state["terms"]:
-        term = patsy.Term([factors[i] for i in members])
-        codings[term] = [
-            SubtermInfo(
-                [factors[i] for i in inside],
-                {factors[i]: patsy.ContrastMatrix(m, s) for i, (m, s) in contrasts.items()},
-                width,
-            )
-            for inside, contrasts, width in subterms
-        ]
-    return DesignInfo(state["names"], infos, codings)
-
-

@@ -22,7 +22,7 @@ from scipy.linalg import lapack
 from sm_multilevel.linalg import small
 from sm_multilevel.linalg.layout import Layout
 
-__all__ = ["BlockMatrix", "BlockCholesky"]
+__all__ = ["BlockCholesky", "BlockMatrix"]
 
 
 @dataclass(eq=False)
@@ -50,9 +50,7 @@ class BlockMatrix:
             for i in range(s.shape[0]):
                 s[i, i] += shift
             diag.append(s)
-        off = {
-            key: small.congruence(lams[key[0]], a, lams[key[1]]) for key, a in self.off.items()
-        }
+        off = {key: small.congruence(lams[key[0]], a, lams[key[1]]) for key, a in self.off.items()}
         return BlockMatrix(self.layout, diag, off)
 
     def matvec(self, x: list[np.ndarray]) -> list[np.ndarray]:
@@ -194,16 +192,12 @@ class BlockCholesky:
                 up = lay.sums[f, g]
                 diag[g] = diag[g] - _sum_into(up, np.einsum("rim,rjm->ijm", vg, vg))
                 for h in later[a + 1 :]:
-                    between[g, h] = between[g, h] - _sum_into(
-                        up, np.einsum("rim,rjm->ijm", vg, self.links[f, h])
-                    )
+                    between[g, h] = between[g, h] - _sum_into(up, np.einsum("rim,rjm->ijm", vg, self.links[f, h]))
                 if v is not None:
                     rows = lay.strips[f].rows
                     block = np.einsum("rin,rn->in", vg[:, :, rows], v)
                     at, size = lay.strip_remaps[f, g], strip[g].shape[1]
-                    strip[g] = strip[g] - np.stack(
-                        [np.bincount(at, weights=row, minlength=size) for row in block]
-                    )
+                    strip[g] = strip[g] - np.stack([np.bincount(at, weights=row, minlength=size) for row in block])
             if v is not None:
                 self._update_tail(f, v, storage)
         self.tail = None
@@ -267,10 +261,7 @@ class BlockCholesky:
     def _strip_matrices(self, f):
         strip, lay = self.layout.strips[f], self.layout
         shape = (lay.m[f], lay.tail.width)
-        return [
-            sparse.csr_matrix((row, strip.cols, strip.indptr), shape=shape)
-            for row in self.strips[f]
-        ]
+        return [sparse.csr_matrix((row, strip.cols, strip.indptr), shape=shape) for row in self.strips[f]]
 
     def solve(self, rhs: list[np.ndarray]) -> list[np.ndarray]:
         """``S^-1 rhs`` for right-hand sides of shape (q, m, c), one array a factor."""
@@ -279,9 +270,7 @@ class BlockCholesky:
         c = rhs[0].shape[2]
         t = None
         if lay.tail is not None:
-            t = np.concatenate(
-                [rhs[g].transpose(1, 0, 2).reshape(-1, c) for g in lay.tail_factors]
-            )
+            t = np.concatenate([rhs[g].transpose(1, 0, 2).reshape(-1, c) for g in lay.tail_factors])
         mats = {f: self._strip_matrices(f) for f in lay.strips}
         for place, f in enumerate(lay.stages):
             b[f] = block_matvec(self.inv_low[f], b[f])
@@ -368,9 +357,7 @@ class BlockCholesky:
             for g in later:
                 total = 0.0
                 for h in later:
-                    total = total + np.einsum(
-                        "rsm,stm->rtm", links[h], self._between(diag, off, h, g, ups)
-                    )
+                    total = total + np.einsum("rsm,stm->rtm", links[h], self._between(diag, off, h, g, ups))
                 if strip is not None:
                     at = lay.strip_remaps[f, g]
                     pieces = strip[:, None] * stage_tail[g][None][:, :, at]
@@ -443,6 +430,4 @@ def _sum_rows(pieces, strip):
     a, b, _ = pieces.shape
     m = strip.indptr.shape[0] - 1
     flat = pieces.reshape(a * b, -1)
-    return np.stack([np.bincount(strip.rows, weights=row, minlength=m) for row in flat]).reshape(
-        a, b, m
-    )
+    return np.stack([np.bincount(strip.rows, weights=row, minlength=m) for row in flat]).reshape(a, b, m)

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["Layout", "PairPattern", "MemoryBudgetError", "build_layout"]
+__all__ = ["Layout", "MemoryBudgetError", "PairPattern", "build_layout"]
 
 # Largest amount of memory (bytes) that the dense tail may take before it is refused.
 DENSE_BUDGET = 4 * 2**30
@@ -333,9 +333,7 @@ def _build_tail(stages, tail_factors, pairs, m, q, names, budget):
     head, foot = np.concatenate(head), np.concatenate(foot)
     graph = sparse.coo_matrix((np.ones(head.shape[0], bool), (head, foot)), shape=(total, total))
     label = connected_components(graph, directed=False)[1][:levels]
-    label = np.concatenate(
-        [np.repeat(label[level_offset[g] : level_offset[g] + m[g]], q[g]) for g in tail_factors]
-    )
+    label = np.concatenate([np.repeat(label[level_offset[g] : level_offset[g] + m[g]], q[g]) for g in tail_factors])
     component = np.unique(label, return_inverse=True)[1]
     counts = np.bincount(component)
     # Pad components up to the next power of two above 8, so that there are few batches.
@@ -365,9 +363,7 @@ def _build_tail(stages, tail_factors, pairs, m, q, names, budget):
         buckets.append((start, members.shape[0], int(b)))
         start += members.shape[0] * b * b
         slots += members.shape[0] * b
-    identity = np.concatenate(
-        [np.broadcast_to(np.eye(b), (c, b, b)).reshape(-1) for _, c, b in buckets]
-    )
+    identity = np.concatenate([np.broadcast_to(np.eye(b), (c, b, b)).reshape(-1) for _, c, b in buckets])
     return Tail(
         offset, width, tuple(buckets), base[component], padded[component].astype(np.intp),
         column_rank, slot0[component] + column_rank, slots, start, identity,

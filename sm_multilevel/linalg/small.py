@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["cholesky", "inverse_lower", "gram", "congruence"]
+__all__ = ["cholesky", "congruence", "gram", "inverse_lower"]
 
 # Above this size one LAPACK call a matrix beats a Python loop over its columns.
 _LAPACK_FROM = 12

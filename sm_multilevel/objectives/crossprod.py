@@ -260,10 +260,7 @@ def cross_products(
         [gather(f, ids, ids) for f, ids in enumerate(columns.z_ids)],
         {(f, g): gather((f, g), columns.z_ids[f], columns.z_ids[g]) for f, g in layout.pairs},
     )
-    zxy = [
-        np.ascontiguousarray(gather(f, ids, xy_ids).transpose(0, 2, 1))
-        for f, ids in enumerate(columns.z_ids)
-    ]
+    zxy = [np.ascontiguousarray(gather(f, ids, xy_ids).transpose(0, 2, 1)) for f, ids in enumerate(columns.z_ids)]
     n = rows.stop - rows.start
     nobs = float(n if freq_weights is None else freq_weights[rows].sum())
     log_weights = 0.0

@@ -82,9 +82,7 @@ class GaussianState:
         self.beta = linalg.solve_triangular(self.chol_x, half, lower=True, trans="T") if p else half
         self.rss = float(cross[p, p] - half @ half)
         if not self.rss > 1e-14 * data.xxy[p, p] or self.rss <= 0:
-            raise PerfectFitError(
-                "The model fits the response exactly: no residual variance is left to estimate."
-            )
+            raise PerfectFitError("The model fits the response exactly: no residual variance is left to estimate.")
         df = deviance.df
         self.sigma2 = self.rss / df
         value = self.chol.logdet + df * (1.0 + np.log(2.0 * np.pi * self.sigma2))
@@ -97,9 +95,7 @@ class GaussianState:
     @cached_property
     def residual_products(self) -> list[np.ndarray]:
         """E = Z'V^-1[X y], shape (q, m, p + 1) a factor; Lambda'E = u."""
-        moved = self.data.zz.matvec(
-            [_apply(lam, u) for lam, u in zip(self.lams, self.u, strict=True)]
-        )
+        moved = self.data.zz.matvec([_apply(lam, u) for lam, u in zip(self.lams, self.u, strict=True)])
         return [b - a for b, a in zip(self.data.zxy, moved, strict=True)]
 
     @cached_property
@@ -166,10 +162,7 @@ class GaussianState:
                 for m, lam, s in zip(self.data.zz.layout.m, lams, sums, strict=True)
             ]
         zz, inv = self.data.zz, self.inverse
-        out = [
-            np.einsum("ijm,jkm->ik", _left(s, lam), a)
-            for s, lam, a in zip(inv.diag, lams, zz.diag, strict=True)
-        ]
+        out = [np.einsum("ijm,jkm->ik", _left(s, lam), a) for s, lam, a in zip(inv.diag, lams, zz.diag, strict=True)]
         for (f, g), a in zz.off.items():
             s = inv.off[f, g]
             out[f] += np.einsum("ijm,kjm->ik", _left(s, lams[g]), a)
@@ -237,10 +230,7 @@ class GaussianState:
 
     def effects(self) -> list[np.ndarray]:
         """Conditional modes b of the user's columns, shape (q, m) a factor."""
-        return [
-            w @ lam @ u
-            for w, lam, u in zip(self.data.maps, self.lams, self.modes, strict=True)
-        ]
+        return [w @ lam @ u for w, lam, u in zip(self.data.maps, self.lams, self.modes, strict=True)]
 
     def effects_cov(self) -> list[np.ndarray]:
         """Covariance of b given y and beta, sigma^2 Lambda S^-1 Lambda'; (q, q, m)."""
@@ -277,5 +267,3 @@ def _mix(lam, blocks):
 def _left(blocks, lam):
     """blocks times Lambda' from the right: (q, r, m), (r, r) -> (q, r, m)."""
     return np.matmul(lam, blocks)
-
-

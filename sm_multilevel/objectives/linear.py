@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sm_multilevel.estimation.minimize import Point
 from sm_multilevel.objectives.crossprod import GaussianData
 from sm_multilevel.objectives.gaussian import GaussianDeviance, GaussianState
+from sm_multilevel.objectives.point import Point
 from sm_multilevel.random_effects import RandomEffects
 
 __all__ = ["LinearObjective"]

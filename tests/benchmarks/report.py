@@ -111,8 +111,8 @@ def page(
         "## Models\n\n" + _models(results),
         (
             "## Fit from arrays at hand\n\nNo reading of a formula. mixedlm and lmer have no such interface: there, "
-            "from model matrices at hand (for lmer: all that follows `lFormula`), as for sm_multilevel where there "
-            "are several random terms.\n\n"
+            "from model matrices at hand (for lmer: all that follows `lFormula`). sm_multilevel takes its terms "
+            "with codes and columns ready where there are several.\n\n"
         )
         + _times(results, tools, "arrays"),
         "## From a formula and a data frame to results\n\n" + _times(results, tools, "formula"),

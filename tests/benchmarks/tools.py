@@ -69,14 +69,15 @@ class Ours(Tool):
         return importlib.import_module("sm_multilevel").__version__
 
     def arrays(self, data):
-        if not has_one_term(data.case):
-            # No timing of how the formula is read; a model of its own for each run, so that nothing is kept.
-            smf = importlib.import_module("sm_multilevel.formula.api")
-            model = smf.mixedlm(data.case["formula"], data.frame)
-            return lambda: _touch(model.fit(reml=True), "bse")
         smm = importlib.import_module("sm_multilevel.api")
-        (y, exog), (codes, exog_re) = data.design(), data.random()
-        return lambda: _touch(smm.MixedLM(y, exog, groups=codes, exog_re=exog_re).fit(reml=True), "bse")
+        y, exog = data.design()
+        if has_one_term(data.case):
+            codes, exog_re = data.random()
+            words = {"groups": codes, "exog_re": exog_re}
+        else:  # terms of its own for each run, so that nothing is kept from the last
+            smf = importlib.import_module("sm_multilevel.formula.api")
+            words = {"random": smf.mixedlm(data.case["formula"], data.frame).random}
+        return lambda: _touch(smm.MixedLM(y, exog, **words).fit(reml=True), "bse")
 
     def formula(self, data):
         smf = importlib.import_module("sm_multilevel.formula.api")

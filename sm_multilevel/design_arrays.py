@@ -1,0 +1,194 @@
+"""From arrays, Series and frames to a frozen design, aligned by the index where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from patsy.eval import EvalEnvironment
+
+from sm_multilevel.covariance import get_covariance
+from sm_multilevel.design import Design, compact_component
+from sm_multilevel.formula.frame import RowSource, missing_mask
+from sm_multilevel.formula.values import check_finite, numeric
+from sm_multilevel.grouping import cross
+from sm_multilevel.random_effects import RandomTerm
+from sm_multilevel.random_part import structures_of
+
+__all__ = ["design_from_arrays"]
+
+
+def design_from_arrays(
+    endog, exog, groups, exog_re, exog_vc, *, random, covariance, offset, var_weights,
+    freq_weights, missing,
+) -> Design:  # fmt: skip
+    """A design from arrays, Series and frames, aligned by the index where there is one.
+
+    Parameters
+    ----------
+    endog, exog, groups, exog_re, exog_vc, covariance, offset, var_weights, freq_weights, missing
+        As in `MixedLM`.
+    random : sequence of RandomTerm, optional
+        Finished terms, instead of groups and columns.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument whose length, index or values are wrong.
+    """
+    if missing not in ("none", "drop", "raise"):
+        raise ValueError(f"missing={missing!r} is not known. Choose 'none', 'drop' or 'raise'.")
+    if np.ndim(endog) == 2 and np.shape(endog)[1] == 1:
+        endog = endog.iloc[:, 0] if isinstance(endog, pd.DataFrame) else np.asarray(endog)[:, 0]
+    n = len(endog)
+    index = endog.index if isinstance(endog, pd.Series) else None
+    if index is None and isinstance(exog, (pd.DataFrame, pd.Series)):
+        index = exog.index
+    index = pd.RangeIndex(n) if index is None else index
+    source = RowSource(pd.DataFrame(index=index), None, index, EvalEnvironment([{}]))
+    y_name = getattr(endog, "name", None) or "y"
+    y = numeric(source.vector(endog, "endog"), "endog", response=True)
+    x, x_names = _array_columns(source, exog, "exog", "x")
+    if exog is not None and not isinstance(exog, (pd.DataFrame, pd.Series)):
+        x_names = _default_names(x)
+    vectors = {"endog": y}
+    for name, value in (("offset", offset), ("var_weights", var_weights), ("freq_weights", freq_weights)):
+        if value is not None:
+            vectors[name] = numeric(source.vector(value, name), name)
+    terms = tuple(random) if random is not None else None
+    raw: list[tuple] = []
+    if terms is None:
+        raw = _array_terms(source, groups, exog_re, exog_vc, covariance)
+    gone = np.zeros(n, dtype=bool)
+    culprits = []
+    pieces = [*vectors.items(), ("exog", x)]
+    for label, parts, z, *_ in raw:
+        pieces += [(f"groups {label!r}", p) for p in parts] + [(f"columns of {label!r}", z)]
+    for name, values in pieces:
+        mask = missing_mask(values)
+        if mask.any():
+            gone |= mask
+            culprits.append(name)
+            if mask.all():
+                raise ValueError(f"{name} is missing (NaN) in every row.")
+    if gone.any() and (missing != "drop" or random is not None):
+        raise ValueError(
+            f"{int(gone.sum())} rows have missing values, in {', '.join(dict.fromkeys(culprits))}. "
+            "Drop or fill them, or use missing='drop'."
+        )
+    if gone.all():
+        raise ValueError("No row is complete.")
+    keep = ~gone
+
+    def kept(values):
+        return values[keep] if gone.any() else values
+
+    check_finite(x, x_names, "exog")
+    if terms is None:
+        built = []
+        for label, parts, z, columns, structure, name_is_vc in raw:
+            codes, levels = cross([kept(p) for p in parts])
+            check_finite(z, columns, f"columns of {label!r}")
+            built.append(RandomTerm(label, codes, levels, kept(z), columns, structure, label, name_is_vc))
+        terms = tuple(map(compact_component, built))
+    for term in terms:
+        if len(term.codes) != int(keep.sum()):
+            raise ValueError(f"The random term {term.group!r} has {len(term.codes)} rows; endog has {n}.")
+    return Design(
+        endog=kept(y), exog=kept(x), endog_name=str(y_name), exog_names=tuple(x_names), terms=terms,
+        offset=None if offset is None else kept(vectors["offset"]),
+        var_weights=None if var_weights is None else kept(vectors["var_weights"]),
+        freq_weights=None if freq_weights is None else kept(vectors["freq_weights"]),
+        index=index[keep] if gone.any() else index, recipe=None, n_dropped=int(gone.sum()),
+    )  # fmt: skip
+
+
+def _array_columns(source, value, what, prefix):
+    if value is None:
+        return np.empty((source.n, 0)), []
+    names = None
+    if isinstance(value, pd.DataFrame):
+        doubled = value.columns[value.columns.duplicated()]
+        if len(doubled):
+            raise ValueError(f"{what} has more than one column named {doubled[0]!r}.")
+        names = [str(c) for c in value.columns]
+        columns = [
+            numeric(source.vector(value[c], f"{what} {c!r}"), f"{what}: the column {c!r}") for c in value.columns
+        ]
+        matrix = np.column_stack(columns) if columns else np.empty((source.n, 0))
+        return matrix, names
+    if isinstance(value, pd.Series):
+        matrix = numeric(source.vector(value, what), what)[:, None]
+        return matrix, [str(value.name) if value.name is not None else f"{prefix}1"]
+    matrix = np.asarray(value)
+    if matrix.dtype.kind not in "biuf":
+        raise ValueError(f"{what} is not numeric.")
+    matrix = matrix.astype(float, copy=False)
+    if matrix.ndim == 1:
+        matrix = matrix[:, None]
+    if matrix.ndim != 2 or matrix.shape[0] != source.n:
+        raise ValueError(f"{what} has shape {matrix.shape}; {source.n} rows are needed.")
+    return matrix, [f"{prefix}{j + 1}" for j in range(matrix.shape[1])]
+
+
+def _default_names(x):
+    """statsmodels' names of nameless columns: const for the constant, x1, x2, ..."""
+    constant = [j for j in range(x.shape[1]) if x[0, j] != 0 and np.ptp(x[:, j]) == 0]
+    names, count = [], 0
+    for j in range(x.shape[1]):
+        if constant and j == constant[0]:
+            names.append("const")
+        else:
+            count += 1
+            names.append(f"x{count}")
+    return names
+
+
+def _array_terms(source, groups, exog_re, exog_vc, covariance):
+    """(label, grouping values, columns, names, structure) of each term."""
+    raw: list[tuple] = []
+    if isinstance(exog_re, Mapping):
+        if groups is not None:
+            raise ValueError("With a dict exog_re= the groups are in it; leave groups= out.")
+        for name, pair in exog_re.items():
+            if not (isinstance(pair, tuple) and len(pair) == 2):
+                raise ValueError(f"exog_re[{name!r}] must be a pair (groups, columns).")
+            values = source.vector(pair[0], f"groups {name!r}")
+            raw.append((str(name), [values], *_re_columns(source, pair[1])))
+    else:
+        if groups is None:
+            raise ValueError("groups= is needed: the group of each row.")
+        several = isinstance(groups, (list, tuple)) and 0 < len(groups) != source.n and np.ndim(groups[0]) == 1
+        given = list(groups) if several else [groups]
+        parts = [source.vector(g, "groups") for g in given]
+        for part in parts:
+            if np.ndim(part) != 1:
+                raise ValueError("groups= must be one-dimensional.")
+        names = [
+            str(getattr(g, "name", None) or ("group" if len(given) == 1 else f"group{d + 1}"))
+            for d, g in enumerate(given)
+        ]
+        if exog_re is not None or exog_vc is None:
+            for depth in range(len(parts) - 1, -1, -1):
+                columns = exog_re if depth == len(parts) - 1 else None
+                label = ":".join(names[depth::-1])
+                raw.append((label, parts[depth::-1], *_re_columns(source, columns)))
+    structures = structures_of(covariance, [r[0] for r in raw])
+    out = [(*r, s, False) for r, s in zip(raw, structures, strict=True)]
+    if exog_vc is not None:
+        if not isinstance(exog_vc, Mapping):
+            raise ValueError("exog_vc= must be a dict of name -> array of columns.")
+        for name, value in exog_vc.items():
+            matrix, columns = _array_columns(source, value, f"exog_vc[{name!r}]", f"{name}")
+            out.append((str(name), [parts[0]], matrix, tuple(columns), get_covariance("identity"), True))
+    return out
+
+
+def _re_columns(source, value):
+    if value is None:
+        return np.ones((source.n, 1)), ("Intercept",)
+    matrix, names = _array_columns(source, value, "exog_re", "x_re")
+    if not isinstance(value, (pd.DataFrame, pd.Series)):
+        names = ["Intercept" if np.ptp(matrix[:, j]) == 0 and matrix[0, j] == 1 else n for j, n in enumerate(names)]
+    return matrix, tuple(names)

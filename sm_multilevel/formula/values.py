@@ -1,0 +1,69 @@
+"""Checks of single columns: numbers, finite, positive where they are weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from sm_multilevel.formula.frame import missing_mask
+
+__all__ = ["check_finite", "check_weights", "numeric"]
+
+
+def numeric(values, what, response=False):
+    if isinstance(values, pd.Categorical):
+        values = np.asarray(values, dtype=object)
+    values = np.asarray(values)
+    if values.ndim > 1:
+        raise ValueError(f"{what} has {values.shape[1]} columns; one is needed.")
+    if values.dtype == object or values.dtype.kind not in "biuf":
+        present = values[~missing_mask(values)]
+        if all(isinstance(v, (bool, np.bool_)) for v in present) and present.size:
+            pass
+        elif present.size and any(isinstance(v, str) for v in present):
+            example = next(v for v in present if isinstance(v, str))
+            raise ValueError(
+                f"{what} holds text ({example!r}), not numbers."
+                + (" Convert it with astype(float), or code it as 0/1." if response else "")
+            )
+        try:
+            values = np.array([np.nan if missing_mask(np.array([v], dtype=object))[0] else float(v) for v in values])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{what} is not numeric: {error}") from error
+    values = values.astype(float, copy=False)
+    if np.isinf(values).any():
+        raise ValueError(f"{what} has infinite values (first in row {int(np.flatnonzero(np.isinf(values))[0])}).")
+    return values
+
+
+def check_finite(matrix, names, what):
+    """Raise if a column of a design matrix has infinite values."""
+    # A sum shows whether to look closer; column by column, which is fast for narrow matrices.
+    bad = np.array([not np.isfinite(matrix[:, j].sum()) for j in range(matrix.shape[1])], bool)
+    if bad.any():
+        for j in np.flatnonzero(bad):
+            if not np.isfinite(matrix[:, j]).all():
+                row = int(np.flatnonzero(~np.isfinite(matrix[:, j]))[0])
+                raise ValueError(
+                    f"{what}: the column {names[j]!r} has infinite or missing values (first in row "
+                    f"{row}); perhaps a logarithm of zero."
+                )
+
+
+def check_weights(values, what, integer=False):
+    """Raise unless weights are positive (and whole numbers where they count rows)."""
+    if values is None:
+        return
+    bad = ~(values > 0)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise ValueError(
+            f"{what} must be positive, but row {row} has {values[row]:g}"
+            f" ({int(bad.sum())} such rows). Leave these rows out with subset=."
+        )
+    if integer and not np.array_equal(values, np.round(values)):
+        row = int(np.flatnonzero(values != np.round(values))[0])
+        raise ValueError(
+            f"{what} count rows, so they must be whole numbers, but row {row} has {values[row]:g}. "
+            "Precision weights go into var_weights."
+        )

@@ -1,0 +1,122 @@
+"""The package's layers: a module imports only from those above it."""
+
+import ast
+from pathlib import Path
+
+import sm_multilevel
+
+ROOT = Path(sm_multilevel.__file__).parent
+
+# From the bottom up; a prefix stands for a whole package.
+LAYERS = [
+    "_compat",
+    "formula.pickling",
+    "formula.terms",
+    "formula.frame",
+    "formula.values",
+    "formula.matrices",
+    "covariance",
+    "grouping",
+    "recipe",
+    "linalg.small",
+    "linalg.layout",
+    "linalg.cholesky",
+    "random_effects",
+    "random_part",
+    "design",
+    "design_arrays",
+    "objectives.point",
+    "objectives.crossprod",
+    "objectives.gaussian",
+    "objectives.linear",
+    "objectives.unprofiled",
+    "estimation.record",
+    "estimation.minimize",
+    "estimation.fit",
+    "checks",
+    "postestimation",
+    "graphics",
+    "summary",
+    "results",
+    "models",
+    "datasets",
+    "api",
+    "formula.api",
+    "sp",
+    "__main__",
+]
+
+
+def _layer(module):
+    for place, prefix in enumerate(LAYERS):
+        if module == prefix or (module.startswith(prefix + ".") and prefix in ("postestimation", "datasets")):
+            return place
+    return None
+
+
+def _modules():
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts)
+        if parts[-1] != "__init__" or parts[0] == "datasets":
+            yield name.removesuffix(".__init__"), path
+
+
+def _imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sm_multilevel"):
+            base = node.module.removeprefix("sm_multilevel").lstrip(".")
+            for alias in node.names:
+                yield f"{base}.{alias.name}".lstrip("."), base
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("sm_multilevel."):
+                    yield alias.name.removeprefix("sm_multilevel."), ""
+
+
+def test_every_module_has_a_layer():
+    assert [name for name, _ in _modules() if _layer(name) is None] == []
+
+
+def test_imports_point_one_way():
+    wrong = []
+    for name, path in _modules():
+        for full, base in _imports(path):
+            target = _layer(full) if _layer(full) is not None else _layer(base)
+            if target is None:  # the package itself, for its version
+                continue
+            here = _layer(name)
+            same_package = LAYERS[here] in ("postestimation", "datasets")
+            if target > here or (target == here and not same_package):
+                wrong.append(f"{name} imports {full or base}")
+    assert wrong == []
+
+
+def test_imports_are_absolute():
+    relative = [
+        name
+        for name, path in _modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert relative == []
+
+
+def test_modules_are_small():
+    long = {name: lines for name, path in _modules() if (lines := len(path.read_text().splitlines())) > 550}
+    assert long == {}
+
+
+def test_nothing_dispatches_on_names_of_structures():
+    """Adding a structure must not need a change outside its own module."""
+    from sm_multilevel.covariance import STRUCTURES
+
+    found = []
+    for name, path in _modules():
+        if name in ("covariance", "sp"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare):
+                constants = [c for c in ast.walk(node) if isinstance(c, ast.Constant)]
+                found += [(name, c.value) for c in constants if c.value in STRUCTURES]
+    assert found == []
