@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 
 from sm_multilevel.estimation.minimize import METHODS
 from sm_multilevel.formula.frame import suggest
+from sm_multilevel.objectives.gaussian import PerfectFitError
 
 __all__ = [
+    "check_alpha",
+    "check_flag",
+    "check_maxiter",
     "check_method",
+    "check_not_exact",
     "check_option",
     "check_random_terms",
     "check_response",
     "independent_columns",
+    "start_theta",
+    "users_level",
 ]
 
 # A column whose part outside the others is smaller than this, relative to its length, is
 # taken as contained in them (lm's and lmer's tolerance).
 COLLINEAR = 1e-7
+# A residual this small, relative to the response, is what rounding leaves.
+EXACT = 1e-13
+_HERE = str(Path(__file__).parent)
+
+
+def users_level() -> int:
+    """The stacklevel of a warning that points at the user's line, however deep the call."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def check_option(where: str, given, allowed) -> None:
@@ -25,6 +46,31 @@ def check_option(where: str, given, allowed) -> None:
     for name in given:
         if name not in allowed:
             raise TypeError(f"{where}() has no option {name!r}.{suggest(name, allowed)}")
+
+
+def check_alpha(alpha) -> float:
+    """One minus the level of an interval, strictly between 0 and 1."""
+    try:
+        value = float(alpha)
+    except (TypeError, ValueError):
+        value = np.nan
+    if not 0 < value < 1:
+        raise ValueError(f"alpha={alpha!r} must lie between 0 and 1, as 0.05 for intervals of 95 %.")
+    return value
+
+
+def check_flag(name: str, value) -> bool:
+    """An option that is True or False: text such as ``reml="ML"`` would count as True."""
+    if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, np.integer)) and value in (0, 1)):
+        return bool(value)
+    raise ValueError(f"{name}={value!r} must be True or False.")
+
+
+def check_maxiter(value) -> int:
+    """A number of iterations, 0 or more."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0:
+        return int(value)
+    raise ValueError(f"maxiter={value!r} must be a whole number, 0 or more.")
 
 
 def check_method(method) -> str:
@@ -37,6 +83,31 @@ def check_method(method) -> str:
     return name
 
 
+def start_theta(start_params, p: int, k: int):
+    """Starting theta from theta, a packed vector or a result; None from fixed effects, which need no start."""
+    if start_params is None:
+        return None
+    try:
+        values = np.asarray(getattr(start_params, "theta", start_params), dtype=float).ravel()
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"start_params={start_params!r} is not numeric; give theta ({k} numbers, as result.theta)."
+        ) from None
+    if not np.isfinite(values).all():
+        bad = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise ValueError(f"start_params has values that are not finite (first is element {bad}).")
+    if values.shape[0] == p + 1 + k:
+        return values[p + 1 :]
+    if values.shape[0] == k:
+        return values
+    if values.shape[0] == p:
+        return None
+    raise ValueError(
+        f"start_params has {values.shape[0]} elements; give theta ({k}), or the packed vector beta, sigma^2, "
+        f"theta ({p + 1 + k})."
+    )
+
+
 def check_response(y: np.ndarray, name: str) -> None:
     """Raise if the response has no variation or too few values."""
     if y.shape[0] == 0:
@@ -47,12 +118,25 @@ def check_response(y: np.ndarray, name: str) -> None:
         )
 
 
+def check_not_exact(residual: float, y: np.ndarray, *weights) -> None:
+    """Raise if what a first regression on X leaves of the response is rounding."""
+    squares = y * y
+    for w in weights:
+        if w is not None:
+            squares = squares * w
+    if residual <= EXACT**2 * squares.sum():
+        raise PerfectFitError(
+            "The fixed effects fit the response exactly: no variance is left to estimate. Look for a predictor that "
+            "is computed from the response."
+        )
+
+
 def check_random_terms(design) -> None:
-    """Raise where a random term cannot be told from the residual or the intercept."""
+    """Raise where a random term cannot be told from the residual, the intercept or another term."""
     rows = float(len(design.endog)) if design.freq_weights is None else float(design.freq_weights.sum())
     if not design.terms:
         raise ValueError("The model has no random term. Give groups=, or a formula with bars.")
-    for term in design.terms:
+    for i, term in enumerate(design.terms):
         label = f"({' + '.join(term.columns)} | {term.name or term.group})"
         if term.n_levels == 1 and (term.q == 1 or term.covariance.n_params(term.q) > 1):
             raise ValueError(
@@ -72,9 +156,30 @@ def check_random_terms(design) -> None:
                 f"for {rows:.0f} rows; its variances cannot be told from the residual variance. "
                 "Use fewer columns, or a coarser grouping factor."
             )
+        for other in design.terms[:i]:
+            _check_distinct(other, term)
         for j, column in enumerate(term.columns):
             if not np.any(term.exog[:, j]):
                 raise ValueError(f"The column {column!r} of {label} is zero in every row.")
+
+
+def _check_distinct(a, b) -> None:
+    """Raise where two terms have variances of the same column for the same groups of rows."""
+    if a.n_levels != b.n_levels or any(t.covariance.maps == "common" and t.q > 1 for t in (a, b)):
+        return
+    parent = np.empty(a.n_levels, dtype=b.codes.dtype)
+    parent[a.codes] = b.codes
+    if not np.array_equal(parent[a.codes], b.codes):
+        return
+    for j, column in enumerate(a.columns):
+        for k in range(b.q):
+            if np.array_equal(a.exog[:64, j], b.exog[:64, k]) and np.array_equal(a.exog[:, j], b.exog[:, k]):
+                same = a.group == b.group
+                where = repr(a.group) if same else f"{a.group!r} and {b.group!r} (the same groups of rows)"
+                raise ValueError(
+                    f"The random effect {column} of {where} is there twice: its two variances cannot be told apart. "
+                    "Leave it out of one term, as in (0 + x | g)."
+                )
 
 
 def independent_columns(x: np.ndarray, names) -> list[int]:

@@ -37,10 +37,13 @@ class Covariance(ABC):
     maps : {"linear", "columns", "common"}
         Changes of basis b = W b' under which the family is closed: any W, a diagonal W,
         or a multiple of the identity. Columns are standardised no further than this.
+    correlated : bool
+        Whether covariances between columns are part of the structure.
     """
 
     name: str
     maps: str
+    correlated: bool = True
 
     @abstractmethod
     def basis(self, q: int) -> np.ndarray:
@@ -199,6 +202,7 @@ class Diagonal(_Orthogonal):
 
     name = "diagonal"
     maps = "columns"
+    correlated = False
 
     def basis(self, q):
         return np.stack([np.diag(row) for row in np.eye(q)])
@@ -209,6 +213,7 @@ class Identity(_Orthogonal):
 
     name = "identity"
     maps = "common"
+    correlated = False
 
     def basis(self, q):
         return np.eye(q)[None]

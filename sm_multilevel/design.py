@@ -37,12 +37,14 @@ class Design:
     exog_names : tuple of str
     terms : tuple of RandomTerm
     offset, var_weights, freq_weights : ndarray, shape (n,), or None
-    index : Index
-        Labels of the rows kept.
+    index : Index or None
+        Labels of the rows kept; None where only arrays were given.
     recipe : Recipe or None
         None for a model from arrays.
     n_dropped : int
         Rows left out because of missing values.
+    outer : tuple of (ndarray, Index), or None
+        Codes and levels of ``groups=``, where there are variance components within them.
     """
 
     endog: np.ndarray
@@ -53,9 +55,10 @@ class Design:
     offset: np.ndarray | None
     var_weights: np.ndarray | None
     freq_weights: np.ndarray | None
-    index: pd.Index
+    index: pd.Index | None
     recipe: Recipe | None
     n_dropped: int
+    outer: tuple[np.ndarray, pd.Index] | None = None
 
 
 def design_from_formula(
@@ -109,6 +112,8 @@ def design_from_formula(
 
     recipes = random_recipes(spec, source, groups, re_formula, vc_formula, covariance)
     offsets = tuple(Expression(code, source.env, "offset") for code in spec.offsets)
+    if isinstance(offset, str) and offset not in frame.columns:  # an expression, to be evaluated on new data too
+        offsets, offset = (*offsets, Expression(offset, source.env, "offset")), None
     response = _response(spec, source)
     vectors = {"the response " + repr(spec.response): response}
     for expression in offsets:
@@ -117,7 +122,7 @@ def design_from_formula(
     for name, value in (("offset", offset), ("var_weights", var_weights), ("freq_weights", freq_weights)):
         if value is not None:
             vectors[name] = numeric(source.vector(value, name), name)
-    parts = [[p.values(frame, source.view) for p in r.parts] if r.parts is not None else list(r.given) for r in recipes]
+    parts = [list(r.given) if r.given else [p.values(frame, source.view) for p in r.parts] for r in recipes]
 
     gone = np.zeros(len(frame), dtype=bool)
     culprits = []
@@ -125,7 +130,8 @@ def design_from_formula(
     for name, values in [*vectors.items(), *grouping]:
         mask = missing_mask(values)
         if mask.all():
-            raise ValueError(f"{name[0].upper() + name[1:]} is missing (NaN) in every row.")
+            said = name[0].upper() + name[1:] if " " in name else name
+            raise ValueError(f"{said} is missing (NaN) in every row.")
         if mask.any():
             gone |= mask
             culprits.append(name)
@@ -135,7 +141,7 @@ def design_from_formula(
     culprits += factors
     if not keep.any():
         raise ValueError(f"No row is complete: every row has a missing value in {', '.join(dict.fromkeys(culprits))}.")
-    if not keep.all() and missing == "raise":
+    if not keep.all() and missing != "drop":
         raise ValueError(
             f"{int((~keep).sum())} rows have missing values, in {', '.join(dict.fromkeys(culprits))}. "
             "Drop or fill them, or use missing='drop'."
@@ -146,7 +152,7 @@ def design_from_formula(
 
     terms = []
     for recipe, built, matrix, values in zip(recipes, formulas[1:], matrices[1:], parts, strict=True):
-        codes, levels = cross([kept(v) for v in values])
+        codes, levels = cross([kept(v) for v in values], f"group {recipe.group!r}")
         fnames = built.columns
         check_finite(matrix, fnames, f"random part of {recipe.group!r}")
         if matrix.shape[1] == 0:
@@ -159,12 +165,16 @@ def design_from_formula(
                 recipe.group, codes, levels, columns, names, recipe.covariance, recipe.name, recipe.is_component
             )
             terms.append(compact_component(term))
+        if len(terms[-1].columns) < len(names):  # became a factor
+            recipes[recipes.index(recipe)] = replace(recipe, cells=levels)
     check_finite(matrices[0], formulas[0].columns, "fixed part")
     total_offset = None
     for name, values in vectors.items():
         if name.startswith("offset"):
             total_offset = kept(values) + (0.0 if total_offset is None else total_offset)
-    offset_name = offset if isinstance(offset, str) else None
+    offset_name = offset
+    if offset is not None and not isinstance(offset, str):
+        offset_name = str(getattr(offset, "name", None) or "offset")
     # The arrays of the fit are not carried along for new data.
     random = tuple((replace(r, given=None), f) for r, f in zip(recipes, formulas[1:], strict=True))
     recipe = Recipe(formulas[0], random, offsets, offset_name)
@@ -180,6 +190,7 @@ def design_from_formula(
         index=frame.index if keep.all() else frame.index[keep],
         recipe=recipe,
         n_dropped=int((~keep).sum()),
+        outer=cross([kept(source.vector(groups, "groups"))], "groups") if vc_formula else None,
     )
     return design, frame
 
@@ -189,10 +200,12 @@ def _subset(full, subset):
         return full, None
     if isinstance(subset, str):
         raise ValueError(f"subset={subset!r}: give a boolean mask or row labels, for example df['x'] > 0.")
+    if type(subset).__module__.split(".")[0] == "polars":
+        subset = subset.to_numpy()
     try:
         positions = pd.Series(np.arange(len(full)), index=full.index).loc[subset].to_numpy()
     except (KeyError, IndexError, ValueError, pd.errors.IndexingError) as error:
-        raise ValueError(f"subset does not fit the data's index: {error}") from error
+        raise ValueError(f"subset does not fit the data's index: {str(error)[:200]}") from error
     if positions.size == 0:
         raise ValueError("subset leaves no rows.")
     return full.iloc[positions], positions
@@ -200,6 +213,8 @@ def _subset(full, subset):
 
 def _response(spec, source):
     desc = patsy.ModelDesc.from_formula(f"{spec.response} ~ 1")
+    if not any(term.factors for term in desc.lhs_termlist):
+        raise FormulaError(f"The response {spec.response!r} is no column. Write its name left of '~'.")
     if len(desc.lhs_termlist) != 1 or len(desc.lhs_termlist[0].factors) != 1:
         raise FormulaError(
             f"The response {spec.response!r} is more than one column. Write the sum of two columns "

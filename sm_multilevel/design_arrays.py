@@ -41,12 +41,17 @@ def design_from_arrays(
         raise ValueError(f"missing={missing!r} is not known. Choose 'none', 'drop' or 'raise'.")
     if np.ndim(endog) == 2 and np.shape(endog)[1] == 1:
         endog = endog.iloc[:, 0] if isinstance(endog, pd.DataFrame) else np.asarray(endog)[:, 0]
+    if isinstance(endog, str) or np.ndim(endog) == 0:
+        raise ValueError(
+            f"endog is {'a name' if isinstance(endog, str) else 'a single value'}; give one value a row, or use "
+            "from_formula for names of columns."
+        )
     n = len(endog)
     index = endog.index if isinstance(endog, pd.Series) else None
     if index is None and isinstance(exog, (pd.DataFrame, pd.Series)):
         index = exog.index
-    index = pd.RangeIndex(n) if index is None else index
-    source = RowSource(pd.DataFrame(index=index), None, index, EvalEnvironment([{}]))
+    rows = pd.RangeIndex(n) if index is None else index
+    source = RowSource(pd.DataFrame(index=rows), None, rows, EvalEnvironment([{}]))
     y_name = getattr(endog, "name", None) or "y"
     y = numeric(source.vector(endog, "endog"), "endog", response=True)
     x, x_names = _array_columns(source, exog, "exog", "x")
@@ -88,7 +93,7 @@ def design_from_arrays(
     if terms is None:
         built = []
         for label, parts, z, columns, structure, name_is_vc in raw:
-            codes, levels = cross([kept(p) for p in parts])
+            codes, levels = cross([kept(p) for p in parts], f"groups {label!r}")
             check_finite(z, columns, f"columns of {label!r}")
             built.append(RandomTerm(label, codes, levels, kept(z), columns, structure, label, name_is_vc))
         terms = tuple(map(compact_component, built))
@@ -100,7 +105,8 @@ def design_from_arrays(
         offset=None if offset is None else kept(vectors["offset"]),
         var_weights=None if var_weights is None else kept(vectors["var_weights"]),
         freq_weights=None if freq_weights is None else kept(vectors["freq_weights"]),
-        index=index[keep] if gone.any() else index, recipe=None, n_dropped=int(gone.sum()),
+        index=index if index is None else kept(index), recipe=None, n_dropped=int(gone.sum()),
+        outer=cross([kept(source.vector(groups, "groups"))], "groups") if exog_vc else None,
     )  # fmt: skip
 
 
@@ -189,6 +195,8 @@ def _re_columns(source, value):
     if value is None:
         return np.ones((source.n, 1)), ("Intercept",)
     matrix, names = _array_columns(source, value, "exog_re", "x_re")
+    if not names:
+        raise ValueError("exog_re has no columns; leave it out for a random intercept.")
     if not isinstance(value, (pd.DataFrame, pd.Series)):
         names = ["Intercept" if np.ptp(matrix[:, j]) == 0 and matrix[0, j] == 1 else n for j, n in enumerate(names)]
     return matrix, tuple(names)

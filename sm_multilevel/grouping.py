@@ -8,7 +8,7 @@ import pandas as pd
 __all__ = ["cross", "factorize", "match_levels"]
 
 
-def factorize(values) -> tuple[np.ndarray, pd.Index]:
+def factorize(values, what: str = "the grouping factor") -> tuple[np.ndarray, pd.Index]:
     """Level number of each row, and the levels that occur, sorted.
 
     Integer codes are levels, never numbers; a Categorical keeps the order of its categories.
@@ -17,6 +17,8 @@ def factorize(values) -> tuple[np.ndarray, pd.Index]:
     ----------
     values : ndarray or Categorical, shape (n,)
         Without missing values.
+    what : str
+        What it is, for messages.
 
     Returns
     -------
@@ -33,7 +35,7 @@ def factorize(values) -> tuple[np.ndarray, pd.Index]:
     if isinstance(values, pd.Categorical):
         codes, levels = _compress(values.codes.astype(np.intp), len(values.categories))
         return codes, pd.Index(np.asarray(values.categories)[levels])
-    values = np.asarray(values)
+    values = _whole(np.asarray(values))
     if values.dtype.kind in "iu" and values.size:
         low, high = int(values.min()), int(values.max())
         if high - low <= 4 * values.size + 1024:  # no sort or hash needed
@@ -42,8 +44,28 @@ def factorize(values) -> tuple[np.ndarray, pd.Index]:
     try:
         codes, levels = pd.factorize(values, sort=True)
     except TypeError:  # values that cannot be ordered keep the order of the data
-        codes, levels = pd.factorize(values)
+        try:
+            codes, levels = pd.factorize(values)
+        except TypeError as error:
+            raise ValueError(f"{what} has values that cannot be levels: {error}.") from None
     return codes.astype(np.intp, copy=False), pd.Index(levels)
+
+
+def _whole(values):
+    """Float values that are whole numbers as integers: what a missing value made of integer codes."""
+    if values.dtype.kind == "f" and values.size and (np.abs(values) < 2**53).all():
+        whole = values.astype(np.int64)
+        if np.array_equal(whole, values):
+            return whole
+    return values
+
+
+def _text(values):
+    """Labels of levels, whole numbers without a decimal point."""
+    return [
+        str(int(v)) if isinstance(v, (float, np.floating)) and float(v).is_integer() else str(v)
+        for v in np.asarray(values)
+    ]
 
 
 def _compress(codes, size):
@@ -58,15 +80,15 @@ def _compress(codes, size):
     return renumber[codes], levels
 
 
-def cross(parts: list) -> tuple[np.ndarray, pd.Index]:
+def cross(parts: list, what: str = "the grouping factor") -> tuple[np.ndarray, pd.Index]:
     """Crossing of several factors; levels are labelled ``inner:outer`` as in lme4."""
-    codes, levels = factorize(parts[0])
+    codes, levels = factorize(parts[0], what)
     if len(parts) == 1:
         return codes, levels
     labels = [levels]
     key = codes.astype(np.int64)
     for part in parts[1:]:
-        other, names = factorize(part)
+        other, names = factorize(part, what)
         key = key * len(names) + other
         labels.append(names)
         # Renumbering at every step keeps the product of level counts from overflowing.
@@ -76,8 +98,14 @@ def cross(parts: list) -> tuple[np.ndarray, pd.Index]:
     for names in reversed(labels):
         left, here = np.divmod(left, len(names))
         columns.append(np.asarray(names)[here])
-    text = [":".join(map(str, row)) for row in zip(*reversed(columns), strict=True)]
-    return combined, pd.Index(text)
+    text = [":".join(row) for row in zip(*map(_text, reversed(columns)), strict=True)]
+    index = pd.Index(text)
+    if not index.is_unique:
+        raise ValueError(
+            f"{what}: two levels of the crossing are both called {index[index.duplicated()][0]!r}, because labels "
+            "contain colons. Replace the colons."
+        )
+    return combined, index
 
 
 def match_levels(parts: list, levels: pd.Index) -> np.ndarray:
@@ -86,5 +114,5 @@ def match_levels(parts: list, levels: pd.Index) -> np.ndarray:
         values = parts[0]
         labels = np.asarray(values, dtype=object) if isinstance(values, pd.Categorical) else values
     else:
-        labels = [":".join(map(str, row)) for row in zip(*map(np.asarray, parts), strict=True)]
+        labels = [":".join(row) for row in zip(*map(_text, parts), strict=True)]
     return np.asarray(levels.get_indexer(pd.Index(labels)), dtype=np.intp)

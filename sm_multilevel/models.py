@@ -14,19 +14,25 @@ from statsmodels.tools.sm_exceptions import ConvergenceWarning, ValueWarning
 
 from sm_multilevel._compat import one_blas_thread
 from sm_multilevel.checks import (
+    check_alpha,
+    check_flag,
+    check_maxiter,
     check_method,
+    check_not_exact,
     check_option,
     check_random_terms,
     check_response,
     independent_columns,
+    users_level,
+    start_theta,
 )
 from sm_multilevel.design import design_from_formula
 from sm_multilevel.design_arrays import design_from_arrays
 from sm_multilevel.estimation.fit import estimate_theta
-from sm_multilevel.formula.values import check_weights
+from sm_multilevel.formula.values import check_weights, numeric
 from sm_multilevel.objectives.crossprod import cross_products
 from sm_multilevel.objectives.linear import LinearObjective
-from sm_multilevel.objectives.unprofiled import score
+from sm_multilevel.objectives.unprofiled import hessian, score
 from sm_multilevel.random_effects import RandomEffects, constant_column
 from sm_multilevel.results import MixedLMResults, MixedLMResultsWrapper
 
@@ -85,7 +91,7 @@ class MultilevelModel(LikelihoodModel):
                 f"The fixed effects are not of full rank; dropped {', '.join(dropped)}, which "
                 "the columns before them already contain.",
                 ValueWarning,
-                stacklevel=4,
+                stacklevel=users_level(),
             )
             design = replace(
                 design,
@@ -93,14 +99,16 @@ class MultilevelModel(LikelihoodModel):
                 exog_names=tuple(design.exog_names[j] for j in keep),
             )
         names = list(design.exog_names)
-        frame = pd.DataFrame(design.exog, index=design.index, columns=names, copy=False)
-        series = pd.Series(design.endog, index=design.index, name=design.endog_name, copy=False)
+        endog, exog = design.endog, design.exog if names else None
+        if design.index is not None:  # arrays in, arrays out
+            endog = pd.Series(endog, index=design.index, name=design.endog_name, copy=False)
+            exog = pd.DataFrame(exog, index=design.index, columns=names, copy=False) if names else None
         # statsmodels' own search for the constant takes longer than a fit: do it here.
         constant = constant_column(design.exog)
-        super().__init__(series, frame if names else None, missing="none", hasconst=False)
+        super().__init__(endog, exog, missing="none", hasconst=False)
         self.k_constant = self.data.k_constant = int(constant is not None)
         self.data.const_idx = constant
-        self.data.param_names = names
+        self.data.ynames, self.data.xnames, self.data.param_names = design.endog_name, names, names
         self.design = design
         self.effects = RandomEffects(design.terms)
         self.random = design.terms
@@ -110,12 +118,18 @@ class MultilevelModel(LikelihoodModel):
         # Small things that predictions need after remove_data().
         self.recipe = design.recipe
         self.levels = [t.levels for t in design.terms]
+        self.outer_levels = None if design.outer is None else design.outer[1]
         self.group_names = [t.name or t.group for t in design.terms]
         self.is_component = [t.is_component for t in design.terms]
         self._init_keys = ["random", "offset", "var_weights", "freq_weights"]
         self._data_attr.extend(
             ["design", "effects", "random", "offset", "var_weights", "freq_weights", "data.frame"]
         )
+
+    def require_data(self, what: str) -> None:
+        """Raise if a result's remove_data() has dropped the rows."""
+        if self.design is None:
+            raise ValueError(f"{what} needs the data of the fit, and remove_data() has dropped them.")
 
     @property
     def dropped_exog(self) -> list[str]:
@@ -219,7 +233,8 @@ class MultilevelModel(LikelihoodModel):
 
     def with_response(self, endog):
         """The same model with another response; shape (n,) for the rows used."""
-        endog = np.asarray(endog, dtype=float)
+        self.require_data("refit()")
+        endog = numeric(endog, "The response", response=True)
         if endog.shape != self.endog.shape:
             raise ValueError(
                 f"The response has shape {endog.shape}; the fit used {self.endog.shape[0]} rows."
@@ -227,13 +242,19 @@ class MultilevelModel(LikelihoodModel):
         if not np.isfinite(endog).all():
             raise ValueError("The response has values that are not finite.")
         model = type(self)(None, None, design=replace(self.design, endog=endog))
+        # The design has lost the columns that were dropped; new data have them.
+        model.all_exog_names, model.kept_columns = self.all_exog_names, self.kept_columns
         model.formula, model._settings = self.formula, self._settings
+        model.data.frame = getattr(self.data, "frame", None)
         return model
 
     def updated(self, formula, data, changes, env):
         """A model with another formula or options on this model's data."""
+        check_option("update", changes, allowed=tuple(self._settings))
         settings = dict(self._settings, **changes)
-        data = self.data.frame if data is None else data
+        if data is None:
+            self.require_data("update() without new data")
+            data = self.data.frame
         design, frame = design_from_formula(formula, data, env, **settings)
         model = type(self)(None, None, design=design)
         model.formula, model._settings, model.data.frame = formula, settings, frame
@@ -242,7 +263,11 @@ class MultilevelModel(LikelihoodModel):
     @property
     def ngroups(self) -> dict[str, int]:
         """Number of levels of each grouping factor."""
-        return {t.group: t.n_levels for t in self.random}
+        return {name: len(levels) for name, levels in zip(self.group_names, self.levels, strict=True)}
+
+    def __repr__(self):
+        groups = ", ".join(f"{name}: {count}" for name, count in self.ngroups.items())
+        return f"<{type(self).__name__}: {self.formula or self.endog_names}; groups {groups}>"
 
 
 class MixedLM(MultilevelModel):
@@ -297,6 +322,7 @@ class MixedLM(MultilevelModel):
     def __init__(self, endog, exog=None, groups=None, exog_re=None, exog_vc=None, **kwargs):
         super().__init__(endog, exog, groups, exog_re, exog_vc, **kwargs)
         self._cross = None
+        self._data_attr.append("_cross")
 
     def cross_products(self):
         """The sums that the likelihood needs of the data, made once.
@@ -308,10 +334,9 @@ class MixedLM(MultilevelModel):
         if self._cross is None:
             with one_blas_thread():
                 y = self.endog if self.offset is None else self.endog - self.offset
-                exog = self.exog if self.exog is not None else np.empty((len(y), 0))
-                self._cross = cross_products(
-                    y, exog, self.effects, self.var_weights, self.freq_weights
-                )
+                cross = cross_products(y, self.design.exog, self.effects, self.var_weights, self.freq_weights)
+                check_not_exact(cross.xxy[-1, -1], y, self.var_weights, self.freq_weights)
+                self._cross = cross
         return self._cross
 
     def objective(self, reml: bool = True) -> LinearObjective:
@@ -336,6 +361,7 @@ class MixedLM(MultilevelModel):
         >>> round(model.objective(reml=False)([1.2]), 2)
         1794.5
         """
+        self.require_data("The likelihood")
         return LinearObjective(self.cross_products(), self.effects, reml)
 
     def fit(
@@ -349,6 +375,7 @@ class MixedLM(MultilevelModel):
         use_t=None,
         disp=False,
         callback=None,
+        alpha=0.05,
         **kwargs,
     ):
         """Estimate the model; the model itself is not changed.
@@ -374,6 +401,8 @@ class MixedLM(MultilevelModel):
             Print the record of the fit.
         callback : callable, optional
             Called with theta after every iteration.
+        alpha : float
+            Default of the result's intervals and summaries: their level is 1 - alpha.
 
         Returns
         -------
@@ -399,13 +428,17 @@ class MixedLM(MultilevelModel):
         (True, -897.039)
         """
         began = time.perf_counter()
+        self.require_data("fit()")
         check_option("fit", kwargs, allowed=("full_output", "retall", "skip_hessian", "gtol"))
         method = check_method(method)
+        reml, maxiter = check_flag("reml", reml), check_maxiter(maxiter)
+        use_t = None if use_t is None else check_flag("use_t", use_t)
+        alpha = check_alpha(alpha)
         if cov_type != "nonrobust":
             raise ValueError(
                 f"cov_type={cov_type!r} is not available for mixed models yet; use 'nonrobust'."
             )
-        start = self._start(start_params)
+        start = start_theta(start_params, self.k_fixed, self.effects.n_params)
         with one_blas_thread():
             objective = self.objective(reml)
             record = estimate_theta(
@@ -425,28 +458,18 @@ class MixedLM(MultilevelModel):
                     f"The fit did not converge: {record.reason}. Do not use these estimates; see "
                     "result.record.attempts for what was tried.",
                     ConvergenceWarning,
-                    stacklevel=2,
+                    stacklevel=users_level(),
                 )
             result = MixedLMResults(
-                self, record, state, reml=bool(reml), use_t=use_t, start_params=start_params
+                self, record, state, reml=reml, use_t=use_t, start_params=start_params, alpha=alpha
             )
         return MixedLMResultsWrapper(result)
 
-    def _start(self, start_params):
-        if start_params is None:
-            return None
-        values = np.asarray(getattr(start_params, "theta", start_params), dtype=float).ravel()
-        p, k = self.k_fixed, self.effects.n_params
-        if values.shape[0] == p + 1 + k:
-            return values[p + 1 :]
-        if values.shape[0] == k:
-            return values
-        if values.shape[0] == p:
-            return None  # fixed effects are profiled out: they need no start
-        raise ValueError(
-            f"start_params has {values.shape[0]} elements; give theta ({k}), or the packed vector "
-            f"beta, sigma^2, theta ({p + 1 + k})."
-        )
+    def _fit_zeros(self, keep_index=None, start_params=None, **kwargs):
+        """Fit with the other coefficients held at zero (statsmodels' method of this name)."""
+        result = super()._fit_zeros(keep_index, start_params, **kwargs)
+        result._results.adopt(result.results_constrained)
+        return result
 
     @property
     def k_fixed(self) -> int:
@@ -461,6 +484,10 @@ class MixedLM(MultilevelModel):
                 f"params has shape {params.shape}; the packed vector beta, sigma^2, theta has "
                 f"{p + 1 + k} elements (result.params_packed)."
             )
+        if not np.isfinite(params).all():
+            raise ValueError("params has elements that are not finite.")
+        if not params[p] > 0:
+            raise ValueError(f"sigma^2 must be positive, not {params[p]:g}.")
         return params[:p], params[p], params[p + 1 :]
 
     def loglike(self, params, reml=False):
@@ -483,8 +510,6 @@ class MixedLM(MultilevelModel):
             If params has another length.
         """
         beta, sigma2, theta = self._unpack(params)
-        if not sigma2 > 0:
-            raise ValueError(f"sigma^2 must be positive, not {sigma2:g}.")
         state = self.objective(reml).state(theta)
         df = state.deviance.df
         rss = state.rss
@@ -503,17 +528,8 @@ class MixedLM(MultilevelModel):
 
     def hessian(self, params, reml=False):
         """Hessian of `loglike`, by central differences of the exact `score`."""
-        params = np.asarray(params, dtype=float)
-        self._unpack(params)
-        k = params.shape[0]
-        out = np.empty((k, k))
-        for j in range(k):
-            step = 1e-5 * max(1e-2, abs(params[j]))
-            up, down = params.copy(), params.copy()
-            up[j] += step
-            down[j] -= step
-            out[j] = (self.score(up, reml) - self.score(down, reml)) / (2 * step)
-        return 0.5 * (out + out.T)
+        beta, sigma2, theta = self._unpack(params)
+        return hessian(self.objective(reml), beta, sigma2, theta)
 
     def predict(self, params, exog=None):
         """Population values X beta (without offset) for an array of columns.

@@ -85,8 +85,16 @@ def structures_of(covariance, labels):
 
 def _keyword_pieces(source, groups, re_formula, vc_formula):
     """Terms of groups=, re_formula= and vc_formula= in the manner of statsmodels' MixedLM."""
-    nested = isinstance(groups, (list, tuple)) and all(isinstance(g, str) for g in groups)
+    nested, by_name = isinstance(groups, (list, tuple)), isinstance(groups, str)
+    if nested:
+        by_name = all(isinstance(g, str) for g in groups)
+        if by_name and len(groups) == len(source.full_index) and groups[0] not in source.frame.columns:
+            nested = by_name = False  # labels, one a row
+        else:
+            nested = by_name or any(np.ndim(g) == 1 for g in groups)
     names = list(groups) if nested else [groups]
+    if by_name and len(set(names)) < len(names):
+        raise ValueError("groups= names a grouping factor twice. Name each level once, the outermost first.")
     if nested and not names:
         raise ValueError("groups=[] names no grouping factor.")
     if vc_formula is not None and not isinstance(vc_formula, Mapping):
@@ -99,16 +107,16 @@ def _keyword_pieces(source, groups, re_formula, vc_formula):
         )
     levels = []
     for depth, value in enumerate(names):
+        values = source.vector(value, "groups")
+        if np.ndim(values) != 1:
+            raise ValueError("groups= must be one-dimensional.")
         if isinstance(value, str):
-            part, given, label = Expression(value, source.env, "groups"), None, value
-            part.values(source.frame, source.view)
+            label = value
         else:
-            values = source.vector(value, "groups")
-            if np.ndim(values) != 1:
-                raise ValueError("groups= must be one-dimensional.")
-            given, part = values, None
             label = getattr(value, "name", None) or ("group" if depth == 0 else f"group{depth + 1}")
-        levels.append((str(label), part, given))
+        # New data have an array's values in a column of its name.
+        part = Expression(str(label), source.env, "groups")
+        levels.append((str(label), part, None if by_name else values))
     by_level = _re_formulas(re_formula, [n for n, *_ in levels], default=not vc_formula)
     pieces = []
     for depth in range(len(levels) - 1, -1, -1):
@@ -117,8 +125,8 @@ def _keyword_pieces(source, groups, re_formula, vc_formula):
         text = by_level[levels[depth][0]]
         if text is None:
             continue
-        parts = None if levels[depth][1] is None else tuple(p for _, p, _ in inner_first)
-        given = None if parts is not None else tuple(g for _, _, g in inner_first)
+        parts = tuple(p for _, p, _ in inner_first)
+        given = None if by_name else tuple(g for _, _, g in inner_first)
         pieces.append((label, parts, given, text, label, False))
     if vc_formula:
         pieces += [_variance_component(source, levels[0], str(name), text) for name, text in vc_formula.items()]
@@ -164,12 +172,10 @@ def _variance_component(source, level, name, text):
             (numeric if plain and not boxed else factors).append((expression, values))
         if factors:
             columns = "1" if not numeric else "0 + " + ":".join(e.code for e, _ in numeric)
-            constant = part is None and given is not None and len(set(given[:1])) == 1 and np.all(given == given[0])
-            if part is not None:
-                parts = (*(e for e, _ in factors), part)
-                return (name, parts, None, columns, name, False)
-            if constant:
-                return (name, tuple(e for e, _ in factors), None, columns, name, False)
-            return (name, None, (*(v for _, v in factors), given), columns, name, False)
-    parts = None if part is None else (part,)
-    return (label, parts, None if parts is not None else (given,), rhs, name, False)
+            parts, values = [e for e, _ in factors], [v for _, v in factors]
+            if given is None:
+                return (name, (*parts, part), None, columns, name, False)
+            if np.all(given == given[0]):  # statsmodels' idiom for crossed factors
+                return (name, tuple(parts), None, columns, name, False)
+            return (name, (*parts, part), (*values, given), columns, name, False)
+    return (label, (part,), None if given is None else (given,), rhs, name, False)

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from sm_multilevel.covariance import Covariance
-from sm_multilevel.formula.frame import as_frame
+from sm_multilevel.formula.frame import as_frame, convert_column
 from sm_multilevel.formula.matrices import MatrixFormula
 from sm_multilevel.formula.terms import FormulaError
+from sm_multilevel.formula.values import numeric
 from sm_multilevel.grouping import match_levels
 
 __all__ = ["NewData", "Recipe", "TermRecipe"]
@@ -24,8 +25,8 @@ class TermRecipe:
     ----------
     group : str
         Name of the grouping factor.
-    parts : tuple of Expression or None
-        Factors whose crossing is the grouping; None where an array was given.
+    parts : tuple of Expression
+        Factors whose crossing is the grouping; of arrays those that new data have.
     text : str
         Patsy right-hand side of the columns.
     covariance : Covariance
@@ -33,19 +34,23 @@ class TermRecipe:
     split : bool
         ``||``: every column becomes a term of its own.
     given : tuple of ndarray or None
-        Values of the grouping where an array was given.
+        Values of the parts where an array was given.
     is_component : bool
         Whether it came from ``vc_formula=``.
+    cells : Index or None
+        Levels of the grouping, where a component's columns and these became one factor
+        (see `compact_component`).
     """
 
     group: str
-    parts: tuple | None
+    parts: tuple
     text: str
     covariance: Covariance
     name: str
     split: bool = False
     given: tuple | None = None
     is_component: bool = False
+    cells: pd.Index | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +82,7 @@ class Recipe:
     random : tuple of (TermRecipe, MatrixFormula)
     offsets : tuple of Expression
     offset_name : str or None
-        Column given in ``offset=``.
+        Column given in ``offset=``, or the name of the array ("offset" if it has none).
     """
 
     fixed: MatrixFormula
@@ -100,49 +105,70 @@ class Recipe:
         exog = self.fixed.matrix(frame)
         offset = np.zeros(len(frame))
         for expression in self.offsets:
-            offset = offset + np.asarray(expression.values(frame), dtype=float)
+            offset = offset + numeric(expression.values(frame), f"offset({expression.code})")
         if self.offset_name is not None:
             if self.offset_name not in frame.columns:
                 raise FormulaError(
-                    f"The model has the offset column {self.offset_name!r}, which is not in the new "
-                    "data. Add it (zeros for no offset)."
+                    f"The model has the offset {self.offset_name!r}, which is no column of the new data. Add it "
+                    "(zeros for no offset)."
                 )
-            offset = offset + np.asarray(frame[self.offset_name], dtype=float)
+            offset = offset + numeric(convert_column(frame[self.offset_name]), f"The offset {self.offset_name!r}")
         random = []
         if include_random:
             at = 0
             for term, matrix in self.random:
                 z = matrix.matrix(frame)
-                codes = self._codes(term, frame, levels[at])
-                pieces = [z[:, [j]] for j in range(z.shape[1])] if term.split else [z]
+                codes = self._codes(term, frame, levels[at] if term.cells is None else term.cells)
+                if term.cells is not None:
+                    codes = _cell_codes(term, matrix.columns, codes, z, levels[at])
+                pieces = _pieces(term, z)
                 random.extend((codes, piece) for piece in pieces)
                 at += len(pieces)
         return NewData(exog, offset, random, frame.index)
 
     def random_columns(self, data) -> list:
-        """Columns of each term for new data, whatever their groups: (None, ndarray) pairs."""
+        """Columns of each term for new data, whatever their groups."""
         frame = as_frame(data)
-        out = []
-        for term, matrix in self.random:
-            z = matrix.matrix(frame)
-            pieces = [z[:, [j]] for j in range(z.shape[1])] if term.split else [z]
-            out.extend((None, piece) for piece in pieces)
-        return out
+        return [piece for term, matrix in self.random for piece in _pieces(term, matrix.matrix(frame))]
 
     @staticmethod
     def _codes(term, frame, levels):
         hint = " Add it, or ask for the population value with include_random=False."
-        if term.parts is None:
-            if term.group in frame.columns:
-                return match_levels([frame[term.group].to_numpy()], levels)
-            raise FormulaError(
-                f"The model's groups were given as an array, so new data need a column named "
-                f"{term.group!r} with the group of each row.{hint}"
-            )
         for part in term.parts:
             if part.code.isidentifier() and part.code not in frame.columns:
                 raise FormulaError(
                     f"The new data have no column {part.code!r}, the grouping factor of "
                     f"({term.text} | {term.group}).{hint}"
                 )
-        return match_levels([part.values(frame) for part in term.parts], levels)
+        try:
+            values = [part.values(frame) for part in term.parts]
+        except FormulaError as error:
+            raise FormulaError(f"The grouping factor of ({term.text} | {term.group}): {error}{hint}") from None
+        return match_levels(values, levels)
+
+
+def _pieces(term, z):
+    """The columns of a recipe as those of its terms."""
+    if term.split:
+        return [z[:, [j]] for j in range(z.shape[1])]
+    if term.cells is None:
+        return [z]
+    if (z != 0).sum(axis=1).max(initial=0) > 1:
+        raise ValueError(
+            f"The variance component {term.name!r} was fitted to columns of which one at most is not zero in each "
+            "row; in the new data a row has several."
+        )
+    return [z.sum(axis=1, keepdims=True)]
+
+
+def _cell_codes(term, columns, codes, z, levels):
+    """Level of each row where columns and groups became one factor; a row of zeros has any."""
+    which = (z != 0).argmax(axis=1)
+    labels = [
+        columns[j] if len(term.cells) == 1 else f"{columns[j]}:{term.cells[code]}"
+        for j, code in zip(which, codes, strict=True)
+    ]
+    found = np.asarray(levels.get_indexer(pd.Index(labels)), dtype=np.intp)
+    found[codes < 0] = -1
+    found[~z.any(axis=1)] = 0
+    return found

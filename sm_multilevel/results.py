@@ -11,6 +11,7 @@ import statsmodels.base.wrapper as wrap
 from patsy.eval import EvalEnvironment
 from statsmodels.base.model import LikelihoodModelResults, LikelihoodResultsWrapper
 
+from sm_multilevel.checks import check_alpha, check_flag
 from sm_multilevel.postestimation import bootstrap as _bootstrap
 from sm_multilevel.postestimation import predict as _predict
 from sm_multilevel.postestimation import ranef as _ranef
@@ -49,16 +50,19 @@ class MixedLMResults(LikelihoodModelResults):
         What estimation did, and how it was checked.
     converged, is_singular : bool
     method : {"REML", "ML"}
+    default_alpha : float
+        Of intervals and summaries for which no other is asked.
     """
 
     # A plain attribute: the base class's cached one would be wiped by remove_data().
     llf: float = float("nan")
 
-    def __init__(self, model, record, state, *, reml, use_t=None, start_params=None):
+    def __init__(self, model, record, state, *, reml, use_t=None, start_params=None, alpha=0.05):
         params = state.data.scaling.beta(state.beta)
         cov = state.cov_beta()
         super().__init__(model, params, normalized_cov_params=cov / state.sigma2, scale=state.sigma2)
         self.use_t = bool(use_t)
+        self.default_alpha = alpha
         self.cov_type = "nonrobust"
         self.cov_kwds = {"description": "sigma^2 (X'V^-1 X)^-1 at the estimated components."}
         self.record = record
@@ -113,18 +117,18 @@ class MixedLMResults(LikelihoodModelResults):
 
     @property
     def fe_params(self):
-        """Fixed effects (statsmodels' MixedLM's name)."""
-        return pd.Series(self.params, index=self.model.data.param_names)
+        """Fixed effects: `params` under statsmodels' MixedLM's name."""
+        return self.params
 
     @property
     def bse_fe(self):
-        """Standard errors of the fixed effects."""
-        return pd.Series(np.sqrt(np.diag(self.cov_params())), index=self.model.data.param_names)
+        """Standard errors of the fixed effects: `bse` under statsmodels' MixedLM's name."""
+        return self.bse
 
     @property
     def ngroups(self) -> dict[str, int]:
         """Number of levels of each grouping factor."""
-        return {t.name or t.group: len(t.levels) for t in self.term_solutions}
+        return self.model.ngroups
 
     # -- random effects -----------------------------------------------------------------
 
@@ -132,7 +136,8 @@ class MixedLMResults(LikelihoodModelResults):
     def term_solutions(self):
         """Estimates of each random term, in formula order (see `TermSolution`)."""
         if self._terms is None:
-            self._terms = term_solutions(self.model.effects, self.theta, self._state)
+            outer = self.model.design.outer
+            self._terms = term_solutions(self.model.effects, self.theta, self._state, outer and outer[0])
         return self._terms
 
     def varcorr(self) -> pd.DataFrame:
@@ -161,33 +166,19 @@ class MixedLMResults(LikelihoodModelResults):
 
     @property
     def cov_re(self):
-        """Covariance of the random effects in the user's units: a frame, or a dict of them."""
-        blocks = {}
-        solutions = self.term_solutions
-        for group, members in _ranef.by_group(solutions).items():
-            if self._is_component(members):
-                continue
-            names = [c for i in members for c in solutions[i].columns]
-            out = np.zeros((len(names), len(names)))
-            at = 0
-            for i in members:
-                q = len(solutions[i].columns)
-                out[at : at + q, at : at + q] = solutions[i].cov
-                at += q
-            blocks[group] = pd.DataFrame(out, index=names, columns=names)
-        if not blocks:
-            return pd.DataFrame(np.zeros((0, 0)))
-        return next(iter(blocks.values())) if len(blocks) == 1 else blocks
+        """Covariance of the random effects in the user's units.
 
-    def _is_component(self, members) -> bool:
-        return all(self.model.is_component[i] for i in members)
+        Returns
+        -------
+        DataFrame, or a dict of them where there are several grouping factors
+            Without the variance components, as in statsmodels' MixedLM.
+        """
+        return _varcorr.cov_re(self.term_solutions, self.model.is_component)
 
     @property
     def vcomp(self) -> np.ndarray:
-        """Variances of the components given in ``vc_formula=`` / ``exog_vc=``, in that order."""
-        return np.array(
-            [t.cov[0, 0] for t, c in zip(self.term_solutions, self.model.is_component, strict=True) if c]
-        )
+        """Variances of the components of ``vc_formula=`` or ``exog_vc=``, sorted by name, as in MixedLM."""
+        return _varcorr.vcomp(self.term_solutions, self.model.is_component)
 
     def ranef(self, conditional_se=False, given_beta=False):
         """Predicted random effects, one row a level.
@@ -208,17 +199,24 @@ class MixedLMResults(LikelihoodModelResults):
 
     def group_coef(self):
         """Coefficients of each level, fixed plus random (lme4's ``coef``)."""
-        return _ranef.group_coef(self.term_solutions, self.fe_params)
+        return _ranef.group_coef(self.term_solutions, pd.Series(self.params, self.model.data.param_names))
 
     @property
     def random_effects(self) -> dict:
-        """Predicted random effects by level, as statsmodels' MixedLM gives them."""
-        return _ranef.random_effects(self.term_solutions)
+        """Predicted random effects by level, as statsmodels' MixedLM gives them.
+
+        Returns
+        -------
+        dict of Series
+            By level of ``groups=``, variance components included. Without these and with
+            several grouping factors, a dict of such dicts.
+        """
+        return _ranef.random_effects(self.term_solutions, self.model)
 
     @property
     def random_effects_cov(self) -> dict:
-        """Covariance of the predicted random effects given beta, by level."""
-        return _ranef.random_effects_cov(self.term_solutions)
+        """Covariance of the predicted random effects given beta: frames as in `random_effects`."""
+        return _ranef.random_effects_cov(self.term_solutions, self.model, self._state)
 
     def r_squared(self) -> dict[str, float]:
         """Marginal and conditional R-squared (Nakagawa and Schielzeth 2013, Johnson 2014).
@@ -228,13 +226,19 @@ class MixedLMResults(LikelihoodModelResults):
         dict
             ``marginal, conditional, var_fixed, var_random, var_residual``.
         """
-        linear = self.model.exog @ np.asarray(self.params)
+        if self._facts is not None:
+            return dict(self._facts.r_squared)
+        self.model.require_data("r_squared()")
+        linear = self.model.design.exog @ np.asarray(self.params)  # model.exog is None without columns
         return _r_squared(
             linear, self.model.random, self.term_solutions, self.scale, self.model.freq_weights
         )
 
     def icc(self) -> dict[str, float]:
         """Intraclass correlation of each grouping factor, covariates of slopes at zero."""
+        if self._facts is not None:
+            return dict(self._facts.icc)
+        self.model.require_data("icc()")
         return _icc(self.model.random, self.term_solutions, self.scale)
 
     # -- rows ------------------------------------------------------------------------------
@@ -242,17 +246,15 @@ class MixedLMResults(LikelihoodModelResults):
     @property
     def fittedvalues(self):
         """Conditional fitted values, random effects included."""
-        if "fittedvalues" not in self._cache:
-            with_random = _predict.evaluate(self.model, None, True, "zero")
-            self._cache["fittedvalues"] = _predict.linear_predictor(
-                np.asarray(self.params), *with_random[:3], self.term_solutions
-            )
+        if self._cache.get("fittedvalues") is None:
+            rows = _predict.rows_of(self.model, None)
+            self._cache["fittedvalues"] = np.asarray(_predict.predict(self, rows))
         return self._cache["fittedvalues"]
 
     @property
     def resid(self):
         """Response minus conditional fitted values."""
-        if "resid" not in self._cache:
+        if self._cache.get("resid") is None:
             self._cache["resid"] = self.model.endog - self.fittedvalues
         return self._cache["resid"]
 
@@ -285,19 +287,9 @@ class MixedLMResults(LikelihoodModelResults):
         FormulaError
             If a column is missing: for the grouping factor the message names the option.
         """
-        exog = data if exog is None else exog
-        if exog is not None and (self.model.recipe is None or not transform or _is_array(exog)):
-            return _predict_columns(self, exog)
-        was_dict = isinstance(exog, Mapping)
-        if isinstance(exog, pd.Series):
-            exog = exog.to_frame().T.infer_objects()
-        if was_dict and all(np.ndim(v) == 0 for v in exog.values()):
-            exog = {k: [v] for k, v in exog.items()}
-        design, offset, random, index = _predict.evaluate(self.model, exog, include_random, new_levels)
-        values = _predict.linear_predictor(
-            np.asarray(self.params), design, offset, random, self.term_solutions
-        )
-        return pd.Series(values, index=index) if index is not None else values
+        new = data if exog is None else exog
+        rows = _predict.rows_of(self.model, new, include_random, transform, new_levels)
+        return _predict.predict(self, rows)
 
     def get_prediction(self, exog=None, include_random=True, transform=True, new_levels="zero",
                        weights=None, pred_kwds=None, data=None):  # fmt: skip
@@ -318,42 +310,13 @@ class MixedLMResults(LikelihoodModelResults):
             uncertainty of their prediction; population ones include the random effects'
             variance in the prediction interval.
         """
-        exog = data if exog is None else exog
-        if exog is not None and (self.model.recipe is None or not transform or _is_array(exog)):
-            columns, index = _columns_of(self, exog)
-            design, offset, random = columns, np.zeros(len(columns)), []
-        else:
-            if self._state is None:
-                raise ValueError("get_prediction needs the fit's data, and remove_data() dropped them.")
-            design, offset, random, index = _predict.evaluate(
-                self.model, exog, True, new_levels if include_random else "zero"
-            ) if include_random else _predict.evaluate(self.model, exog, False, "zero")
-        beta = np.asarray(self.params)
-        mean = _predict.linear_predictor(beta, design, offset, random, self.term_solutions)
-        variance = _predict.prediction_variance(
-            design, random, self.term_solutions, self.model.effects, self._state, self.cov_params()
-        )
-        noise = self.scale / (1.0 if weights is None else np.asarray(weights, dtype=float))
-        if exog is None and weights is None and self.model.var_weights is not None:
-            noise = self.scale / self.model.var_weights
-        spread = variance + noise
-        if not include_random or not random:
-            spread = spread + self._population_variance(exog, transform)
-        dist = _predict.reference(self.use_t, self.df_resid)
-        return _predict.Prediction(mean, np.sqrt(variance), np.sqrt(spread), index, dist)
+        new = data if exog is None else exog
+        rows = _predict.rows_of(self.model, new, include_random, transform, new_levels)
+        return _predict.prediction(self, rows, weights)
 
-    def _population_variance(self, exog, transform):
-        """z'Gz of each row where the rows' random columns are known, else the mean."""
-        if exog is None:
-            random = [(t.codes, t.exog) for t in self.model.random]
-        elif self.model.recipe is not None and transform and not _is_array(exog):
-            random = self.model.recipe.random_columns(exog)
-        else:
-            return self.r_squared()["var_random"]
-        return sum(
-            np.einsum("ni,ij,nj->n", z, s.cov, z)
-            for (_, z), s in zip(random, self.term_solutions, strict=True)
-        )
+    def conf_int(self, alpha=None, **kwargs):
+        """Confidence intervals of the fixed effects, at level 1 - alpha; default `default_alpha`."""
+        return super().conf_int(check_alpha(self.default_alpha if alpha is None else alpha), **kwargs)
 
     # -- tests -----------------------------------------------------------------------------
 
@@ -368,10 +331,21 @@ class MixedLMResults(LikelihoodModelResults):
         """
         if isinstance(r_matrix, Mapping):
             r_matrix = _wald.constraints_from_dict(self.model, r_matrix)
+        _wald.check_hypothesis(self.model, r_matrix)
         return super().wald_test(
             r_matrix, cov_p=cov_p, invcov=invcov, use_f=use_f, df_constraints=df_constraints,
             scalar=scalar,
         )  # fmt: skip
+
+    def t_test(self, r_matrix, cov_p=None, use_t=None):
+        """t or z tests of single linear hypotheses, as in statsmodels."""
+        _wald.check_hypothesis(self.model, r_matrix)
+        return super().t_test(r_matrix, cov_p=cov_p, use_t=use_t)
+
+    def t_test_pairwise(self, term_name, method="hs", alpha=None, factor_labels=None):
+        """Tests of all pairs of levels of a factor, corrected for their number, as in statsmodels."""
+        alpha = self.default_alpha if alpha is None else alpha
+        return _wald.t_test_pairwise(self, term_name, method, alpha, factor_labels)
 
     def wald_test_terms(self, skip_single=False, extra_constraints=None, combine_terms=None, scalar=True):
         """A joint Wald test of every term of the fixed part."""
@@ -442,18 +416,24 @@ class MixedLMResults(LikelihoodModelResults):
             self._facts = _facts(self)
         return self._facts
 
-    def summary(self, yname=None, xname=None, title=None, alpha=0.05):
+    def summary(self, yname=None, xname=None, title=None, alpha=None):
         """Summary table; see `sm_multilevel.summary.summarize`."""
         from sm_multilevel.summary import summarize
 
+        alpha = self.default_alpha if alpha is None else alpha
         return summarize(self, yname=yname, xname=xname, title=title, alpha=alpha)
 
-    def summary2(self, yname=None, xname=None, title=None, alpha=0.05, float_format="%.4f"):
+    def summary2(self, yname=None, xname=None, title=None, alpha=None, float_format="%.4f"):
         """Summary in statsmodels' second format."""
         from sm_multilevel.summary import summarize2
 
+        alpha = self.default_alpha if alpha is None else alpha
         return summarize2(self, yname=yname, xname=xname, title=title, alpha=alpha,
                           float_format=float_format)  # fmt: skip
+
+    def __repr__(self):
+        state = "converged" if self.converged else "NOT CONVERGED"
+        return f"<{type(self).__name__}: {self.method}, {state}, log-likelihood {self.llf:.3f}, {self.model!r}>"
 
     def plot(self, kind="caterpillar", **kwargs):
         """Plot of the fit: ``"caterpillar"``, ``"qq"``, ``"residuals"`` or ``"fitted"``."""
@@ -469,35 +449,12 @@ class MixedLMResults(LikelihoodModelResults):
 
     remove_data.__doc__ = LikelihoodModelResults.remove_data.__doc__
 
-
-def _is_array(exog):
-    return isinstance(exog, (np.ndarray, list, tuple)) and getattr(exog, "dtype", None) is not None and exog.dtype.names is None or isinstance(exog, (list, tuple))
-
-
-def _columns_of(result, exog):
-    index = exog.index if isinstance(exog, pd.DataFrame) else None
-    if isinstance(exog, pd.Series):
-        index = [exog.name] if exog.name is not None else [0]
-        index = pd.Index(index)
-    values = np.asarray(exog, dtype=float)
-    p = len(result.model.data.param_names)
-    if values.ndim == 1:
-        values = values[:, None] if p == 1 and values.shape[0] != 1 else values[None, :]
-    full = len(result.model.all_exog_names)
-    if values.shape[1] == full and full != p:
-        values = values[:, result.model.kept_columns]
-    if values.shape[1] != p:
-        raise ValueError(
-            f"exog has {values.shape[1]} columns; the fixed part has {p}: "
-            f"{', '.join(result.model.data.param_names)}."
-        )
-    return values, index
-
-
-def _predict_columns(result, exog):
-    values, index = _columns_of(result, exog)
-    out = values @ np.asarray(result.params)
-    return pd.Series(out, index=index) if index is not None else out
+    def adopt(self, other):
+        """Take over another fit but for its coefficients and their covariance (statsmodels' `_fit_zeros`)."""
+        for name in ("record", "reml", "method", "converged", "is_singular", "theta", "llf", "scale", "k_params"):
+            setattr(self, name, getattr(other, name))
+        self._terms, self._state, self._facts = other.term_solutions, None, None
+        self._cache.clear()
 
 
 def _expand(formula, old):
@@ -515,8 +472,11 @@ def _expand(formula, old):
 class MixedLMResultsWrapper(LikelihoodResultsWrapper):
     """Gives results the names of rows and columns."""
 
-    _attrs = {"fittedvalues": "rows", "resid": "rows"}
+    _attrs = {"fittedvalues": "rows", "resid": "rows", "fe_params": "columns", "bse_fe": "columns"}
     _wrap_attrs = wrap.union_dicts(LikelihoodResultsWrapper._wrap_attrs, _attrs)
+
+    def __repr__(self):
+        return repr(self._results)
 
 
 wrap.populate_wrapper(MixedLMResultsWrapper, MixedLMResults)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import html
 import textwrap
-from itertools import groupby
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any
 
 import numpy as np
 from pandas import DataFrame
 from statsmodels.iolib import summary2 as _summary2
-from statsmodels.iolib.summary import Summary, summary_params
+from statsmodels.iolib.summary import Summary, summary_params, summary_return
 from statsmodels.iolib.table import SimpleTable
 from statsmodels.iolib.tableformatting import fmt_base
 
+from sm_multilevel.checks import check_alpha
 from sm_multilevel.postestimation.facts import Facts
 from sm_multilevel.postestimation.no_random import NoRandomTest
-from sm_multilevel.postestimation.varcorr import display_order
+from sm_multilevel.postestimation.varcorr import component_rows, display_order
 
 __all__ = ["summarize", "summarize2"]
+
+Pairs = list[tuple[str, str]]  # labels and values
+Rows = tuple[list[str], list[list[str]]]  # header without its first column, and rows with it
 
 TITLE = "Mixed Linear Model Regression Results"
 WIDTH = 78  # of statsmodels' summaries; long names make a table wider, and all the others with it
@@ -24,7 +31,53 @@ LONGEST_NAME = 44
 NO_NUMBER = "."  # a number that does not exist, as Stata prints it
 
 
-def summarize(result, yname=None, xname=None, title=None, alpha=0.05) -> Summary:
+class MixedSummary(Summary):
+    """statsmodels' Summary with lines above the tables, in every format.
+
+    ``tables[0]`` is the overview and ``tables[1]`` that of the fixed effects, as scripts expect.
+
+    Attributes
+    ----------
+    head : list of str
+        What must be read before the numbers, and the formula.
+    width : int
+        Columns of the text.
+    """
+
+    def __init__(self, head: list[str], tables: list[SimpleTable], notes: list[str], width: int):
+        super().__init__()
+        self.head, self.tables, self.width = head, tables, width
+        self.add_extra_txt([line for note in notes for line in _wrap(note, max(width, 80))])
+
+    def as_text(self) -> str:
+        """Tables and notes as text."""
+        lines = super().as_text().split("\n")
+        if self.head:
+            at = len(self.tables[0].title.split("\n")) if self.tables[0].title else 0
+            lines[at:at] = ["=" * self.width, *(x for text in self.head for x in _wrap(text, self.width))]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def as_html(self) -> str:
+        """Tables and notes as HTML."""
+        return "".join(f"<p>{html.escape(text)}</p>\n" for text in self.head) + super().as_html()
+
+    def as_latex(self) -> str:
+        """Tables and notes as LaTeX."""
+        notes = " \\newline\n ".join(_latex(line) for line in self.extra_txt.split("\n"))
+        return "\n\n".join([*map(_latex, self.head), summary_return(self.tables, return_fmt="latex"), notes])
+
+    def as_csv(self) -> str:
+        """Tables and notes as comma-separated values."""
+        return "".join(f"{text}\n" for text in self.head) + super().as_csv()
+
+
+def summarize(
+    result: Any,
+    yname: str | None = None,
+    xname: Sequence[str] | None = None,
+    title: str | None = None,
+    alpha: float = 0.05,
+) -> Summary:
     """
     Summary of a linear mixed model.
 
@@ -44,28 +97,29 @@ def summarize(result, yname=None, xname=None, title=None, alpha=0.05) -> Summary
     statsmodels.iolib.summary.Summary
         With ``as_text``, ``as_html``, ``as_latex`` and ``as_csv``.
     """
-    names = _names(result, xname, alpha)
+    names, alpha = _names(result, xname), check_alpha(alpha)
     facts = result.facts
-    left, right = _overview(result, facts, yname)
     tables = [
-        _overview_table(left, right),
-        _table("Groups", *_groups(facts)),
+        _overview_table(*_overview(result, facts, yname)),
         _fixed_table(result, names, alpha),
+        _table("Groups", *_groups(facts)),
         _table("Random effects", *_random(result, facts), texts=2),
     ]
     width = max(WIDTH, *(sum(_natural(t)) + len(_natural(t)) - 1 for t in tables))
-    for table, texts in zip(tables, (0, 1, 1, 2), strict=True):
+    _set_halves(tables[0], width)
+    for table, texts in zip(tables[1:], (1, 1, 2), strict=True):
         _set_width(table, width, texts)
-    tables.insert(0, _notice_table(_notices(result), width))
-    tables[0].title = title if title is not None else TITLE
-    out = Summary()
-    out.tables = tables
-    out.add_extra_txt([line for note in _notes(result, facts) for line in textwrap.wrap(note, width)])
-    return out
+    tables[0].title = TITLE if title is None else title
+    return MixedSummary(_head(result), tables, _notes(result, facts), width)
 
 
 def summarize2(
-    result, yname=None, xname=None, title=None, alpha=0.05, float_format="%.4f"
+    result: Any,
+    yname: str | None = None,
+    xname: Sequence[str] | None = None,
+    title: str | None = None,
+    alpha: float = 0.05,
+    float_format: str = "%.4f",
 ) -> _summary2.Summary:
     """
     Summary in statsmodels' second format.
@@ -81,21 +135,24 @@ def summarize2(
     -------
     statsmodels.iolib.summary2.Summary
     """
-    names = _names(result, xname, alpha)
+    names, alpha = _names(result, xname), check_alpha(alpha)
     facts = result.facts
-    out = _summary2.Summary()
-    left, right = _overview(result, facts, yname)
-    size = max(len(left), len(right))
-    left, right = ([*x, *[("", "")] * (size - len(x))] for x in (left, right))
-    out.add_array(np.array([[*a, *b] for a, b in zip(left, right, strict=True)]), align="l")
-    out.settings[0]["float_format"] = float_format  # statsmodels takes the first table's for all
-    out.add_df(_frame("Groups", *_groups(facts)))
+    left, right = _halves(*_overview(result, facts, yname))
     params = _summary2.summary_params(result, alpha=alpha, use_t=bool(result.use_t))
     params.index = names
+    out = _summary2.Summary()
+    out.add_array(np.array([[*a, *b] for a, b in zip(left, right, strict=True)]), align="l")
+    out.settings[0]["float_format"] = float_format  # statsmodels takes the first table's for all
     out.add_df(params, float_format=float_format)
-    out.add_df(_frame("Random effects", *_random(result, facts)))
-    out.add_title(title if title is not None else TITLE)
-    for text in (*_notices(result), *_notes(result, facts)):
+    for corner, (header, rows), texts in (
+        ("Groups", _groups(facts), 1),
+        ("Random effects", _random(result, facts), 2),
+    ):
+        align = "l" * texts + "r" * (len(header) - texts + 1)
+        out.add_df(DataFrame(rows, columns=[corner, *header]), index=False, align=align)
+    heading = TITLE if title is None else title
+    out.add_title(heading if result.converged else f"{heading} (NOT CONVERGED)")
+    for text in (*_head(result), *_notes(result, facts)):
         out.add_text(text)
     return out
 
@@ -103,15 +160,23 @@ def summarize2(
 # -- words and numbers ----------------------------------------------------------------------
 
 
-def _names(result, xname, alpha) -> list[str]:
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha={alpha!r} must lie between 0 and 1.")
-    own = list(result.model.data.param_names)
+def _names(result: Any, xname: Sequence[str] | None) -> list[str]:
+    own = list(result.model.data.param_names or [])
     if xname is None:
         return _shortened(own)
     if isinstance(xname, str) or len(xname) != len(own):
         raise ValueError(f"xname must be a list of {len(own)} names, one for each of {', '.join(own)}.")
     return _shortened([str(name) for name in xname])
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False)
+
+
+def _latex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": "$|$"}
+    special.update({c: f"\\{c}" for c in "#$%&_{}"}, **{c: f"${c}$" for c in "<>"})
+    return "".join(special.get(c, c) for c in text)
 
 
 def _short(name: str) -> str:
@@ -131,12 +196,12 @@ def _count(value: float) -> str:
     return f"{value:.0f}" if value == int(value) else f"{value:.2f}"
 
 
-def _column(values) -> list[str]:
+def _column(values: Sequence[float]) -> list[str]:
     """Numbers with common decimals, so that the smallest has five significant digits."""
     sizes = [abs(v) for v in values if v and np.isfinite(v)]
     decimals = int(np.clip(4 - np.floor(np.log10(min(sizes))), 1, 6)) if sizes else 4
 
-    def one(value):
+    def one(value: float) -> str:
         if not np.isfinite(value):
             return NO_NUMBER
         if value == 0:
@@ -146,11 +211,7 @@ def _column(values) -> list[str]:
     return [one(v) for v in values]
 
 
-def _p_value(value: float) -> str:
-    return f"{value:.4f}" if value >= 1e-4 or value == 0 else f"{value:.2e}"
-
-
-def _overview(result, facts: Facts, yname):
+def _overview(result: Any, facts: Facts, yname: str | None) -> tuple[Pairs, Pairs]:
     """Labels and values of the left and of the right half."""
     restricted = "Restricted " if result.reml else ""
     left = [
@@ -166,17 +227,23 @@ def _overview(result, facts: Facts, yname):
         (f"{restricted}Log-Likelihood:", f"{result.llf:.3f}"),
         ("AIC:", f"{result.aic:.3f}"),
         ("BIC:", f"{result.bic:.3f}"),
-        ("R2 marginal (fixed):", f"{facts.r_squared['marginal']:.4f}"),
-        ("R2 conditional (fixed + random):", f"{facts.r_squared['conditional']:.4f}"),
+        ("R2 marginal:", f"{facts.r_squared['marginal']:.4f}"),
+        ("R2 conditional:", f"{facts.r_squared['conditional']:.4f}"),
     ]
     more = [(_WEIGHT_WORDS[kind], _short(name) or "yes") for kind, name in facts.weights]
     if result.use_t:
         more.append(("Df Residuals:", _count(result.df_resid)))
     if facts.n_dropped:
-        more.append(("Rows dropped (missing):", str(facts.n_dropped)))
+        more.append(("Rows dropped (NaN):", str(facts.n_dropped)))
     for item in more:
         (left if len(left) <= len(right) else right).append(item)
     return left, right
+
+
+def _halves(left: Pairs, right: Pairs) -> tuple[Pairs, Pairs]:
+    """Both of the same length."""
+    size = max(len(left), len(right))
+    return [*left, *[("", "")] * (size - len(left))], [*right, *[("", "")] * (size - len(right))]
 
 
 _WEIGHT_WORDS = {
@@ -186,9 +253,9 @@ _WEIGHT_WORDS = {
 }
 
 
-def _notices(result) -> list[str]:
-    """What must be read before the numbers."""
-    out = []
+def _head(result: Any) -> list[str]:
+    """What must be read before the numbers, and the formula."""
+    out: list[str] = []
     if not result.converged:
         out.append(f"NOT CONVERGED: {result.record.reason}. Do not use these estimates.")
     out += [f"Singular fit: {text}." for text in result.record.singular]
@@ -200,7 +267,7 @@ def _notices(result) -> list[str]:
     return out
 
 
-def _groups(facts: Facts):
+def _groups(facts: Facts) -> Rows:
     header = ["Levels", "Rows: min", "mean", "max", "ICC"]
     rows = [
         [
@@ -212,38 +279,40 @@ def _groups(facts: Facts):
     return header, rows
 
 
-def _random(result, facts: Facts):
+def _random(result: Any, facts: Facts) -> Rows:
     """Variances, standard deviations and correlations, lower triangle, as lme4 prints them."""
-    table = result.varcorr()
-    blocks = [(grp, list(rows)) for grp, rows in groupby(table.itertuples(index=False), lambda r: r.grp)]
-    parameters = [facts.term_parameters[i] for i in display_order(result.term_solutions)]
-    lines: list[tuple] = []  # group, column, variance, standard deviation, correlations
-    for (group, rows), count in zip(blocks, [*parameters, 1], strict=True):
-        variances = [r for r in rows if r.var2 is None]
-        corr = {(r.var1, r.var2): r.sdcor for r in rows if r.var2 is not None}
-        q = len(variances)
-        if count <= 2 < q:  # one variance and at most one correlation for all columns
-            first = next(iter(corr.values()))
-            lines.append((group, f"each of {q}", variances[0], [] if first == 0 else [first]))
+    terms = result.term_solutions
+    rows = component_rows(terms, result.scale)  # those of result.varcorr(), without its frame
+    lines: list[tuple] = []  # group, column, row of varcorr(), correlations with the columns before
+    for i in display_order(terms):
+        q = len(terms[i].columns)
+        variances, rows = rows[:q], rows[q:]
+        covariances = list(takewhile(lambda row: row[2] is not None, rows))
+        rows = rows[len(covariances) :]
+        corr = np.zeros((q, q))
+        if covariances:
+            corr[np.triu_indices(q, 1)] = [row[4] for row in covariances]
+        group, corr = variances[0][0], corr.T
+        if facts.term_parameters[i] <= 2 < q:  # one variance and at most one correlation for all
+            lines.append((group, f"each of {q} columns", variances[0], corr[1, :1] if covariances else []))
             continue
-        shown = any(c != 0 for c in corr.values())
         for j, row in enumerate(variances):
-            before = [corr[variances[k].var1, row.var1] for k in range(j)] if shown else []
-            lines.append((group if j == 0 else "", row.var1 or "", row, before))
+            lines.append((group if j == 0 else "", row[1], row, corr[j, :j] if covariances else []))
+    lines += [(row[0], "", row, []) for row in rows]  # the residual
+    names = _shortened([line[1] for line in lines])
+    var = _column([line[2][3] for line in lines])
+    sd = _column([line[2][4] for line in lines])
     width = max(len(line[3]) for line in lines)
-    names = [_short(line[1]) for line in lines]
-    var = _column([line[2].vcov for line in lines])
-    sd = _column([line[2].sdcor for line in lines])
-    header = ["", "Variance", "Std.Dev.", *(["Corr", *[""] * (width - 1)] if width else [])]
-    out = []
+    header = ["", "Variance", "Std.Dev.", *["Corr", *[""] * width][:width]]
+    table = []
     for k, (group, _, _, before) in enumerate(lines):
         corr_text = [f"{c:.3f}" if np.isfinite(c) else NO_NUMBER for c in before]
-        out.append([_short(group), names[k], var[k], sd[k], *corr_text, *[""] * (width - len(before))])
-    return header, out
+        table.append([_short(group), names[k], var[k], sd[k], *corr_text, *[""] * (width - len(before))])
+    return header, table
 
 
-def _notes(result, facts: Facts) -> list[str]:
-    out = []
+def _notes(result: Any, facts: Facts) -> list[str]:
+    out: list[str] = []
     if result.converged:
         out += _lr_test(facts.no_random)
     if facts.slopes and facts.icc:
@@ -252,18 +321,13 @@ def _notes(result, facts: Facts) -> list[str]:
 
 
 def _lr_test(test: NoRandomTest) -> list[str]:
-    words, p = "LR test vs. linear regression:", _p_value(test.p_value)
+    words, p = "LR test vs. linear regression:", f"{test.p_value:.4f}"
     if test.kind == "chibar2":
         return [f"{words} chibar2(01) = {test.statistic:.2f}  Prob >= chibar2 = {p}"]
     return [
         f"{words} chi2({test.df}) = {test.statistic:.2f}  Prob > chi2 = {p}",
         "The LR test is conservative, since variances cannot be negative.",
     ]
-
-
-def _frame(corner, header, rows):
-    """For statsmodels' second format, which has no header above the row names."""
-    return DataFrame([row[1:] for row in rows], columns=header, index=[row[0] for row in rows])
 
 
 # -- statsmodels' tables ----------------------------------------------------------------------
@@ -280,14 +344,13 @@ def _table(corner: str, header: list[str], rows: list[list[str]], texts: int = 1
     return table
 
 
-def _set_corner(table, text):
+def _set_corner(table: SimpleTable, text: str) -> None:
     cell = table[0][0]
     cell.data, cell.datatype = text, "stub"
 
 
-def _overview_table(left, right):
-    size = max(len(left), len(right))
-    left, right = ([*x, *[("", "")] * (size - len(x))] for x in (left, right))
+def _overview_table(left: Pairs, right: Pairs) -> SimpleTable:
+    left, right = _halves(left, right)
     fmt = dict(fmt_base, colwidths=None, data_fmts=["%s"])
     table, other = (
         SimpleTable([[value] for _, value in side], None, [label for label, _ in side], txt_fmt=fmt)
@@ -297,7 +360,7 @@ def _overview_table(left, right):
     return table
 
 
-def _fixed_table(result, names, alpha):
+def _fixed_table(result: Any, names: list[str], alpha: float) -> SimpleTable:
     table = summary_params(result, xname=names, alpha=alpha, use_t=bool(result.use_t))
     table.output_formats["txt"].update(data_fmts=["%s"], colwidths=None)
     if len(names):
@@ -305,24 +368,26 @@ def _fixed_table(result, names, alpha):
     return table
 
 
-def _notice_table(notices, width):
-    lines = [line for text in notices for line in textwrap.wrap(text, width)]
-    fmt = dict(fmt_base, colwidths=width, data_fmts=["%s"], data_aligns="l")
-    return SimpleTable([[line] for line in lines] or [[""]], txt_fmt=fmt)
-
-
-def _natural(table) -> list[int]:
+def _natural(table: SimpleTable) -> list[int]:
     """Widths of a table's columns."""
     return [max(len(str(cell.data)) for cell in column) for column in zip(*table, strict=True)]
 
 
-def _set_width(table, width, texts):
+def _set_width(table: SimpleTable, width: int, texts: int) -> None:
     """Widen the columns to a total width: numbers a little, the last text column by the rest."""
     widths = _natural(table)
     slack = width - sum(widths) - len(widths) + 1
-    numbers = range(texts, len(widths)) if texts else (1, 3)
-    share = min(3, slack // max(1, len(numbers)))
-    for j in numbers:
-        widths[j] += share
-    widths[max(0, texts - 1)] += slack - share * len(numbers)
+    numbers = len(widths) - texts
+    share = min(3, slack // max(1, numbers))
+    widths[texts:] = [w + share for w in widths[texts:]]
+    widths[texts - 1] += slack - share * numbers
+    table.output_formats["txt"]["colwidths"] = widths
+
+
+def _set_halves(table: SimpleTable, width: int) -> None:
+    """Widen the value columns of the overview, so that its halves are equal where they can be."""
+    label, value, right_label, right_value = _natural(table)
+    slack = width - (label + value + right_label + right_value) - 3
+    left = min(slack, max(0, width // 2 - 1 - label - value))
+    widths = [label, value + left, right_label, right_value + slack - left]
     table.output_formats["txt"]["colwidths"] = widths

@@ -42,7 +42,10 @@ def as_frame(data) -> pd.DataFrame:
     elif type(data).__module__.split(".")[0] == "polars":
         frame = pd.DataFrame({name: _from_polars(data[name]) for name in data.columns})
     elif isinstance(data, Mapping) or (isinstance(data, np.ndarray) and data.dtype.names):
-        frame = pd.DataFrame(data)
+        try:
+            frame = pd.DataFrame(data)
+        except ValueError as error:
+            raise ValueError(f"data cannot be made a table ({error}). Give columns of one length.") from None
     else:
         raise TypeError(f"data is a {type(data).__name__}; give a pandas or polars DataFrame, or a dict of columns.")
     doubled = frame.columns[frame.columns.duplicated()]

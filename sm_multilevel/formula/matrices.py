@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
+
 import numpy as np
 import patsy
 from patsy import builtins as _builtins
+from patsy.categorical import categorical_to_int
 from patsy.design_info import DesignInfo
 from patsy.eval import EvalEnvironment
 
 from sm_multilevel.formula import pickling
 from sm_multilevel.formula.frame import DataFrameView, suggest
 from sm_multilevel.formula.terms import FormulaError
+from sm_multilevel.formula.values import NOT_REAL
 
 __all__ = ["MatrixFormula", "environment", "build_matrices"]
 
@@ -128,14 +132,7 @@ def build_matrices(texts, source, gone):
     culprits : list of str
         Factors with missing values.
     """
-    env = environment(source.env)
-    formulas = []
-    for text, what in texts:
-        try:
-            info = patsy.incr_dbuilder(f"~ {text}", lambda: iter([source.view]), env)
-        except patsy.PatsyError as error:
-            raise _explain(error, MatrixFormula(text, None, what), source.frame) from error
-        formulas.append(MatrixFormula(text, info, what))
+    formulas = _learn(texts, source, source.view)
     action = _Rows(source.n, gone)
     with_data = [f for f in formulas if f.info.factor_infos]
     built = []
@@ -144,9 +141,19 @@ def build_matrices(texts, source, gone):
             built = patsy.build_design_matrices([f.info for f in with_data], source.view, NA_action=action)
         except patsy.PatsyError as error:
             raise _explain(error, with_data[0], source.frame) from error
+        except TypeError as error:  # numbers that are not real
+            for formula in with_data:
+                _refuse_unreal(formula, source.view)
+            raise FormulaError(f"{with_data[0].what}: {error}") from error
     elif gone.any():
         action.keep = ~gone
     keep = np.ones(source.n, dtype=bool) if action.keep is None else action.keep
+    if keep.any() and not keep.all() and any(_lost_level(f, source.view, keep) for f in with_data):
+        # A level that occurs only in incomplete rows would be a column of zeros; R drops it too.
+        kept = DataFrameView(source.frame[keep])
+        formulas = _learn(texts, source, kept)
+        with_data = [f for f in formulas if f.info.factor_infos]
+        built = patsy.build_design_matrices([f.info for f in with_data], kept, NA_action="raise")
     n = int(keep.sum())
     done = {id(f): np.asarray(m) for f, m in zip(with_data, built, strict=True)}
     matrices = []
@@ -154,8 +161,64 @@ def build_matrices(texts, source, gone):
         matrix = done.get(id(f))
         if matrix is None:
             matrix = np.ones((n, len(f.columns)))
+        if matrix.shape[0] != n:
+            raise FormulaError(f"{f.what} {f.text!r} is a single value, not a column.")
         matrices.append(matrix)
     return formulas, matrices, keep, action.culprits
+
+
+def _learn(texts, source, view):
+    """Right-hand sides bound to the levels and the state of stateful transforms of the view's rows."""
+    env = environment(source.env)
+    formulas = []
+    for text, what in texts:
+        try:
+            info = patsy.incr_dbuilder(f"~ {text}", lambda: iter([view]), env)
+        except patsy.PatsyError as error:
+            raise _explain(error, MatrixFormula(text, None, what), source.frame) from error
+        except ValueError as error:
+            twice = "mismatch between column_names" in str(error)
+            problem = "two columns have the same name; a column named 'Intercept' must be renamed" if twice else error
+            raise FormulaError(f"{what} {text!r}: {problem}.") from error
+        for factor, found in info.factor_infos.items():
+            if found.type == "categorical" and not factor.code.startswith("C("):
+                _check_levels(factor.code, found.categories, what)
+        formulas.append(MatrixFormula(text, info, what))
+    return formulas
+
+
+def _check_levels(code, levels, what):
+    """Refuse what patsy would quietly take for a factor."""
+    numbers = [v for v in levels if isinstance(v, (float, np.floating, int, np.integer)) and not isinstance(v, bool)]
+    if any(isinstance(v, (datetime.date, np.datetime64)) for v in levels):
+        raise FormulaError(
+            f"{what}: {code!r} holds dates. Convert it to numbers, for example days since the first, or write "
+            f"C({code}) to use each date as a level."
+        )
+    if numbers and any(isinstance(v, str) for v in levels):
+        text = next(v for v in levels if isinstance(v, str))
+        raise FormulaError(
+            f"{what}: {code!r} mixes numbers and text ({numbers[0]!r}, {text!r}). Clean it, or write C({code}) to use "
+            "each value as a level."
+        )
+
+
+def _refuse_unreal(formula, view):
+    """Name the factor whose numbers are complex or time differences."""
+    for factor, found in formula.info.factor_infos.items():
+        kind = np.asarray(factor.eval(found.state, view)).dtype.kind
+        if kind in "cmM":
+            raise FormulaError(f"{formula.what}: {factor.code!r} holds {NOT_REAL[kind]}, not real numbers.")
+
+
+def _lost_level(formula, view, keep):
+    """Whether a level of a factor occurs only in rows that are left out."""
+    for factor, found in formula.info.factor_infos.items():
+        if found.type == "categorical":
+            codes = categorical_to_int(factor.eval(found.state, view), found.categories, patsy.NAAction())
+            if np.unique(codes[keep]).shape[0] < len(found.categories):
+                return True
+    return False
 
 
 def _explain(error, formula, frame):
@@ -167,6 +230,9 @@ def _explain(error, formula, frame):
         return FormulaError(
             f"{where}: there is no column {name!r} in the data.{suggest(name, frame.columns)}"
         )
+    if "non-numeric data" in text:
+        factor = _origin_text(error.origin) if error.origin is not None else formula.text
+        return FormulaError(f"{where}: {factor!r} was numeric in the data of the fit, and is not in the new data.")
     if "does not match any of the expected levels" in text:
         level = text.split("observation with value ")[-1].split(" does not match")[0]
         known = text.split("(expected: ")[-1].rstrip(")")

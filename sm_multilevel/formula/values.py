@@ -7,29 +7,37 @@ import pandas as pd
 
 from sm_multilevel.formula.frame import missing_mask
 
-__all__ = ["check_finite", "check_weights", "numeric"]
+__all__ = ["NOT_REAL", "check_finite", "check_weights", "numeric"]
+
+
+# Kinds of arrays that NumPy would turn into floats without a word.
+NOT_REAL = {"c": "complex numbers", "m": "time differences", "M": "dates"}
 
 
 def numeric(values, what, response=False):
+    """One column as floats, NaN where a value is missing; what is no real number is refused."""
+    how = " Convert it with astype(float), or code it as 0/1." if response else ""
     if isinstance(values, pd.Categorical):
-        values = np.asarray(values, dtype=object)
+        levels = ", ".join(map(repr, values.categories[:3].tolist())) + ", ..." * (len(values.categories) > 3)
+        raise ValueError(f"{what} is categorical (levels {levels}), not numeric.{how}")
     values = np.asarray(values)
     if values.ndim > 1:
         raise ValueError(f"{what} has {values.shape[1]} columns; one is needed.")
+    if values.dtype.kind in NOT_REAL:
+        raise ValueError(f"{what} holds {NOT_REAL[values.dtype.kind]}, not real numbers. Convert it first.")
     if values.dtype == object or values.dtype.kind not in "biuf":
         present = values[~missing_mask(values)]
         if all(isinstance(v, (bool, np.bool_)) for v in present) and present.size:
             pass
         elif present.size and any(isinstance(v, str) for v in present):
             example = next(v for v in present if isinstance(v, str))
-            raise ValueError(
-                f"{what} holds text ({example!r}), not numbers."
-                + (" Convert it with astype(float), or code it as 0/1." if response else "")
-            )
-        try:
-            values = np.array([np.nan if missing_mask(np.array([v], dtype=object))[0] else float(v) for v in values])
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{what} is not numeric: {error}") from error
+            raise ValueError(f"{what} holds text ({str(example)!r}), not numbers.{how}")
+        strange = next((v for v in present if isinstance(v, complex) or not hasattr(v, "__float__")), None)
+        if strange is not None:
+            raise ValueError(f"{what} holds a {type(strange).__name__} ({strange!r}), not numbers. Convert it first.")
+        out = np.full(values.shape, np.nan)
+        out[~missing_mask(values)] = [float(v) for v in present]
+        values = out
     values = values.astype(float, copy=False)
     if np.isinf(values).any():
         raise ValueError(f"{what} has infinite values (first in row {int(np.flatnonzero(np.isinf(values))[0])}).")

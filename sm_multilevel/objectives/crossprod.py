@@ -11,6 +11,7 @@ the residual sum of squares needs: y shifted by 1e7 costs 5 % of it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class FixedScaling:
     map: np.ndarray
     start: np.ndarray
 
-    @property
+    @cached_property
     def logdet(self) -> float:
         """log |det map|."""
         return float(np.linalg.slogdet(self.map)[1]) if self.map.size else 0.0

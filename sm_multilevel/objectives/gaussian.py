@@ -15,7 +15,6 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from scipy import linalg
 
 from sm_multilevel.linalg.cholesky import BlockCholesky
 from sm_multilevel.objectives.crossprod import GaussianData
@@ -74,12 +73,14 @@ class GaussianState:
         self.u = self.chol.solve(right)  # S^-1 Lambda'Z'[X y]
         cross = data.xxy - sum(_gram(c, u) for c, u in zip(right, self.u, strict=True))
         self.xvx = cross[:p, :p]
+        # X'V^-1 X is p x p and well scaled: its inverse factor is wanted in several places.
         try:
-            self.chol_x = linalg.cholesky(self.xvx, lower=True) if p else np.zeros((0, 0))
-        except linalg.LinAlgError as error:
+            self.chol_x = np.linalg.cholesky(self.xvx)
+        except np.linalg.LinAlgError as error:
             raise np.linalg.LinAlgError("X'V^-1 X is not positive definite") from error
-        half = linalg.solve_triangular(self.chol_x, cross[:p, p], lower=True) if p else np.zeros(0)
-        self.beta = linalg.solve_triangular(self.chol_x, half, lower=True, trans="T") if p else half
+        self.inv_chol_x = np.linalg.inv(self.chol_x)
+        half = self.inv_chol_x @ cross[:p, p]
+        self.beta = self.inv_chol_x.T @ half
         self.rss = float(cross[p, p] - half @ half)
         if not self.rss > 1e-14 * data.xxy[p, p] or self.rss <= 0:
             raise PerfectFitError("The model fits the response exactly: no residual variance is left to estimate.")
@@ -119,10 +120,7 @@ class GaussianState:
     def whitened(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """E_X and u_X times the inverse factor of X'V^-1 X: their products carry M^-1."""
         p = self.data.p
-        if not p:
-            empty = [e[:, :, :0] for e in self.u]
-            return empty, empty
-        right = linalg.solve_triangular(self.chol_x, np.eye(p), lower=True).T
+        right = self.inv_chol_x.T
         return (
             [e[:, :, :p] @ right for e in self.residual_products],
             [u[:, :, :p] @ right for u in self.u],
@@ -177,7 +175,11 @@ class GaussianState:
         """
         out = []
         for gamma, lam in zip(self.gammas, self.lams, strict=True):
-            q = 0.5 * gamma @ np.linalg.pinv(lam, rcond=1e-13)
+            try:
+                inverse = np.linalg.inv(lam)
+            except np.linalg.LinAlgError:
+                inverse = np.linalg.pinv(lam, rcond=1e-13)
+            q = 0.5 * gamma @ inverse
             out.append(0.5 * (q + q.T))
         return out
 
@@ -211,21 +213,18 @@ class GaussianState:
             products -= cx @ cx.T
         ce = sum(np.einsum("qmk,qm->k", x, y) for x, y in zip(c, self.e, strict=True))
         hess = (products - np.outer(ce, ce) / self.rss) / self.sigma2
-        slopes = self.slopes()
-        for i, (f, b) in enumerate(basis):
-            for j, (g, d) in enumerate(basis):
-                if f == g:
-                    hess[i, j] += 2.0 * np.sum(b * (slopes[f] @ d))
+        for f, slope in enumerate(self.slopes()):
+            here = [j for j, (g, _) in enumerate(basis) if g == f]
+            b = np.stack([basis[j][1] for j in here])
+            exact = b.reshape(len(here), -1) @ (slope @ b).reshape(len(here), -1).T
+            hess[np.ix_(here, here)] += 2.0 * exact
         return 0.5 * (hess + hess.T)
 
     # -- solution -------------------------------------------------------------------
 
     def cov_beta(self) -> np.ndarray:
         """Covariance of the user's fixed effects, sigma^2 (X'V^-1 X)^-1; shape (p, p)."""
-        if not self.data.p:
-            return np.zeros((0, 0))
-        half = linalg.solve_triangular(self.chol_x, np.eye(self.data.p), lower=True)
-        half = half @ self.data.scaling.map.T
+        half = self.inv_chol_x @ self.data.scaling.map.T
         return self.sigma2 * (half.T @ half)
 
     def effects(self) -> list[np.ndarray]:

@@ -1,10 +1,10 @@
-"""The linear mixed model's log-likelihood at any beta, sigma^2 and theta: its score."""
+"""The linear mixed model's log-likelihood at any beta, sigma^2 and theta: its score and Hessian."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["score"]
+__all__ = ["hessian", "score"]
 
 
 def score(objective, beta, sigma2, theta):
@@ -44,3 +44,34 @@ def score(objective, beta, sigma2, theta):
         fixed = gamma + 2.0 * rate * (e_opt @ u_opt.T) - 2.0 / sigma2 * (e @ u.T)
         gammas.append(objective._to_standard[f].T @ fixed)
     return np.concatenate([d_beta, [d_sigma2], -0.5 * objective.effects.chain(gammas)])
+
+
+def hessian(objective, beta, sigma2, theta):
+    """Hessian of the log-likelihood in (beta, sigma^2, theta), by central differences of the exact `score`.
+
+    Steps are in units of what each parameter does to the data: standard errors of beta, parts of sigma^2, and
+    for theta_j the size that gives its columns a variance of sigma^2.
+
+    Returns
+    -------
+    ndarray, shape (p + 1 + k, p + 1 + k)
+    """
+    state = objective.state(theta)
+    p = len(beta)
+    steps = np.empty(p + 1 + len(theta))
+    steps[:p] = np.sqrt(np.diag(state.cov_beta()) * sigma2 / state.sigma2)  # the score is linear in beta
+    steps[p] = 1e-4 * sigma2
+    at = p + 1
+    for term in objective.effects.terms:
+        gram = term.exog.T @ term.exog / len(term.exog)
+        for b in term.covariance.basis(term.q):
+            steps[at] = 1e-4 / np.sqrt(max(np.sum((gram @ b) * b), 1e-300))
+            at += 1
+    params = np.concatenate([beta, [sigma2], theta])
+    rows = []
+    for step in np.diag(steps):
+        up, down = params + step, params - step
+        difference = score(objective, up[:p], up[p], up[p + 1 :]) - score(objective, down[:p], down[p], down[p + 1 :])
+        rows.append(difference / (2 * step.sum()))
+    out = np.array(rows)
+    return 0.5 * (out + out.T)

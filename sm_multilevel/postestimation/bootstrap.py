@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
+from sm_multilevel.checks import check_alpha
+
 __all__ = ["BootstrapResults", "bootstrap", "simulate"]
 
 
@@ -37,20 +39,25 @@ class BootstrapResults:
 
     def conf_int(self, alpha=0.05) -> pd.DataFrame:
         """Percentile intervals."""
-        if not 0 < alpha < 1:
-            raise ValueError(f"alpha={alpha!r} must lie between 0 and 1.")
+        alpha = check_alpha(alpha)
         out = self.estimates.quantile([alpha / 2, 1 - alpha / 2]).T
         out.columns = ["lower", "upper"]
         return out
 
 
+def _replicates(n) -> int:
+    if isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1:
+        return int(n)
+    raise ValueError(f"n={n!r}: give the number of replicates, at least one.")
+
+
 def simulate(result, n=1, seed=None) -> np.ndarray:
     """Responses drawn from the fitted model; shape (n, rows)."""
-    if n < 1:
-        raise ValueError(f"n={n!r}: at least one replicate is needed.")
+    n = _replicates(n)
     rng = np.random.default_rng(seed)
     model = result.model
-    mean = model.exog @ np.asarray(result.params)
+    model.require_data("simulate()")
+    mean = model.design.exog @ np.asarray(result.params)
     if model.offset is not None:
         mean = mean + model.offset
     sd = np.sqrt(result.scale / (1.0 if model.var_weights is None else model.var_weights))
@@ -69,13 +76,13 @@ def simulate(result, n=1, seed=None) -> np.ndarray:
 
 def _default_statistic(result):
     vc = pd.Series(result.variance_components)
-    return pd.concat([result.fe_params, vc])
+    params = pd.Series(np.asarray(result.params), index=result.model.data.param_names)
+    return pd.concat([params, vc])
 
 
 def bootstrap(result, n=1000, seed=None, statistic=None) -> BootstrapResults:
     """Parametric bootstrap; see `MixedLMResults.bootstrap`."""
-    if int(n) != n or n < 1:
-        raise ValueError(f"n={n!r}: give the number of replicates, at least one.")
+    n = _replicates(n)
     if result.model.freq_weights is not None:
         raise ValueError(
             "bootstrap() draws one response a row, and freq_weights make a row stand for several. "
@@ -83,7 +90,7 @@ def bootstrap(result, n=1000, seed=None, statistic=None) -> BootstrapResults:
         )
     statistic = statistic or _default_statistic
     observed = pd.Series(statistic(result))
-    seeds = np.random.SeedSequence(seed).spawn(int(n))
+    seeds = np.random.SeedSequence(seed).spawn(n)
     rows, failed = [], 0
     for child in seeds:
         y = simulate(result, 1, child)[0]

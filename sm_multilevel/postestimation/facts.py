@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +69,7 @@ class Facts:
     weights: tuple[tuple[str, str], ...]
 
 
-def facts(result) -> Facts:
+def facts(result: Any) -> Facts:
     """Facts of a fit.
 
     Parameters
@@ -80,7 +82,7 @@ def facts(result) -> Facts:
         If the data are gone.
     """
     model = result.model
-    if model.random is None or model.exog is None:
+    if model.random is None:
         raise ValueError(
             "The model's data were removed, by remove_data() of another result of the same model. Call "
             "summary() of this one first."
@@ -114,11 +116,11 @@ def facts(result) -> Facts:
     )
 
 
-def _varies(column) -> bool:
+def _varies(column: np.ndarray) -> bool:
     return bool(column[0] != column[-1] or np.any(column != column[0]))
 
 
-def _weights(model):
+def _weights(model: Any) -> Iterator[tuple[str, str]]:
     for kind in ("var_weights", "freq_weights", "offset"):
         if getattr(model, kind) is not None:
             given = model._settings.get(kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import linalg, stats
@@ -66,7 +67,7 @@ def regression_deviance(data: GaussianData, reml: bool) -> float:
     return df * (1.0 + np.log(2.0 * np.pi * rss / df)) + logdet - data.log_weights
 
 
-def test_no_random(result) -> NoRandomTest:
+def test_no_random(result: Any) -> NoRandomTest:
     """Test a linear mixed model against the regression with the same fixed part.
 
     Weights and offset are the same, and under REML both likelihoods are restricted.

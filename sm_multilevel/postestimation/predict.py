@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,9 @@ import pandas as pd
 from scipy import stats
 from statsmodels.tools.sm_exceptions import ValueWarning
 
-__all__ = ["Prediction", "NewLevelWarning", "evaluate", "linear_predictor", "prediction_variance"]
+from sm_multilevel.checks import check_alpha, check_flag, users_level
+
+__all__ = ["NewLevelWarning", "Prediction", "Rows", "predict", "prediction", "rows_of"]
 
 _CHUNK = 512  # rows solved at once where no shortcut exists
 
@@ -48,8 +51,7 @@ class Prediction:
 
     def conf_int(self, alpha=0.05, obs=False):
         """Interval of the mean, or of a new observation; shape (n, 2)."""
-        if not 0 < alpha < 1:
-            raise ValueError(f"alpha={alpha!r} must lie between 0 and 1.")
+        alpha = check_alpha(alpha)
         q = self.distribution.ppf(1 - alpha / 2)
         se = self.se_obs if obs else self.se_mean
         return np.column_stack([self.predicted - q * se, self.predicted + q * se])
@@ -70,52 +72,180 @@ class Prediction:
         )
 
 
-def evaluate(model, data, include_random, new_levels):
-    """Design of new data for prediction; unknown levels are warned of or refused.
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows to predict.
+
+    Attributes
+    ----------
+    exog : ndarray, shape (n, p)
+    offset : ndarray, shape (n,)
+    random : list of (ndarray, ndarray)
+        Codes (-1: unknown level) and columns of each term; empty for population values.
+    index : Index or None
+        Labels; None where arrays were given, and arrays come out.
+    columns : callable or None
+        Gives the random columns of each term, whatever the groups; None: not known.
+    weights : float or ndarray
+        Precision weights.
+    """
+
+    exog: np.ndarray
+    offset: np.ndarray
+    random: list
+    index: pd.Index | None
+    columns: Callable | None
+    weights: float | np.ndarray = 1.0
+
+
+def new_weights(weights, n):
+    """Precision weights of new rows, checked."""
+    try:
+        values = np.asarray(weights, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError("weights= must be numbers, one a row or one for all.") from None
+    if values.ndim and values.shape != (n,):
+        raise ValueError(f"weights= has shape {values.shape}, but there are {n} rows to predict.")
+    if not (values > 0).all():
+        raise ValueError("weights= must be positive.")
+    return values
+
+
+def rows_of(model, data, include_random=True, transform=True, new_levels="zero") -> Rows:
+    """Rows to predict, from new data or from the model's own; unknown levels are warned of or refused.
 
     Parameters
     ----------
     model : MultilevelModel
-    data : frame or mapping, or None for the model's own rows
+    data : DataFrame, Series, mapping or array_like, or None for the model's own rows
     include_random : bool
+    transform : bool
+        False: `data` holds the columns of the fixed part.
     new_levels : {"zero", "raise"}
-
-    Returns
-    -------
-    exog, offset, random, index
     """
+    include_random = check_flag("include_random", include_random)
     if new_levels not in ("zero", "raise"):
         raise ValueError(f"new_levels={new_levels!r} is not known. Choose 'zero' or 'raise'.")
-    terms = model.random
     if data is None:
+        model.require_data("Predicting the rows of the fit")
         offset = np.zeros(model.endog.shape[0]) if model.offset is None else model.offset
-        random = [(t.codes, t.exog) for t in terms] if include_random else []
-        return model.exog, offset, random, model.data.row_labels
-    new = model.recipe.apply(data, [lv for lv in model.levels], include_random)
+        random = [(t.codes, t.exog) for t in model.random]
+        weights = 1.0 if model.var_weights is None else model.var_weights
+        return Rows(
+            model.design.exog, offset, random if include_random else [], model.design.index,
+            lambda: [z for _, z in random], weights,
+        )  # fmt: skip
+    if model.recipe is None or not transform or _is_array(data):
+        exog, index = _fixed_columns(model, data)
+        return Rows(exog, np.zeros(len(exog)), [], index, None)
+    frame = _as_rows(model, data)
+    new = model.recipe.apply(frame, model.levels, include_random)
+    _check_levels(model, new.random, new_levels)
     exog = new.exog[:, model.kept_columns]
+    return Rows(exog, new.offset, new.random, new.index, lambda: model.recipe.random_columns(frame))
+
+
+def _is_array(data):
+    return isinstance(data, (list, tuple)) or (isinstance(data, np.ndarray) and data.dtype.names is None)
+
+
+def _as_rows(model, data):
+    """Series and dicts as the frames that they stand for."""
+    if isinstance(data, pd.Series):
+        columns = [factor.name() for factor in model.recipe.fixed.info.factor_infos]
+        return data.to_frame() if data.name in columns else data.to_frame().T.infer_objects()
+    if isinstance(data, Mapping):
+        warnings.warn(
+            "Using a dict of new data in predict() is deprecated, as it is in statsmodels. Use a DataFrame.",
+            DeprecationWarning,
+            stacklevel=users_level(),
+        )
+        scalars = all(np.ndim(v) == 0 for v in data.values())
+        return pd.DataFrame({k: [v] for k, v in data.items()} if scalars else dict(data))
+    return data
+
+
+def _fixed_columns(model, data):
+    """Columns of the fixed part, given as such, and the labels of their rows."""
+    names = model.data.param_names
+    index = None
+    if isinstance(data, pd.DataFrame):
+        index = data.index
+        data = data[names] if set(names) <= set(data.columns) else data
+    elif isinstance(data, pd.Series):
+        index = data.index if len(names) == 1 < len(data) else pd.Index([0 if data.name is None else data.name])
+    try:
+        values = np.asarray(data, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"exog is not numeric ({error}); give a frame to use the formula.") from None
+    if values.ndim > 2:
+        raise ValueError(f"exog has {values.ndim} dimensions; rows and columns are needed.")
+    if values.ndim < 2:
+        values = values.reshape(-1, 1) if len(names) == 1 else values.reshape(1, -1)
+    if values.shape[1] == len(model.all_exog_names):
+        values = values[:, model.kept_columns]
+    if values.shape[1] != len(names):
+        raise ValueError(
+            f"exog has {values.shape[1]} columns; the fixed part has {len(names)}: {', '.join(names)}."
+        )
+    return values, index
+
+
+def _check_levels(model, random, new_levels):
     unseen = {}
-    for (codes, _), group in zip(new.random, model.group_names, strict=False):
+    for (codes, _), group in zip(random, model.group_names, strict=False):
         if (codes < 0).any():
             unseen[group] = int((codes < 0).sum())
-    if unseen:
-        said = ", ".join(f"{n} rows of {g!r}" for g, n in unseen.items())
-        if new_levels == "raise":
-            raise ValueError(
-                f"New data have levels that the fit has not seen, or missing ones: {said}. Use "
-                "new_levels='zero' to give them a random effect of zero."
-            )
-        warnings.warn(
-            f"Levels that the fit has not seen (or missing ones) get a random effect of zero: {said}.",
-            NewLevelWarning,
-            stacklevel=4,
+    if not unseen:
+        return
+    said = ", ".join(f"{n} rows of {g!r}" for g, n in unseen.items())
+    if new_levels == "raise":
+        raise ValueError(
+            f"New data have levels that the fit has not seen, or missing ones: {said}. Use "
+            "new_levels='zero' to give them a random effect of zero."
         )
-    return exog, new.offset, new.random, new.index
+    warnings.warn(
+        f"Levels that the fit has not seen (or missing ones) get a random effect of zero: {said}.",
+        NewLevelWarning,
+        stacklevel=users_level(),
+    )
 
 
-def linear_predictor(beta, exog, offset, random, terms):
+def predict(result, rows: Rows):
+    """Predicted values: a Series where the rows have labels, else an array."""
+    values = linear_predictor(np.asarray(result.params), rows, result.term_solutions)
+    return values if rows.index is None else pd.Series(values, index=rows.index)
+
+
+def prediction(result, rows: Rows, weights=None) -> Prediction:
+    """Predicted values with intervals; see `MixedLMResults.get_prediction`."""
+    if rows.random and result._state is None:
+        raise ValueError(
+            "Intervals with random effects need the data of the fit, and remove_data() has dropped them. "
+            "Population values do not: include_random=False."
+        )
+    terms = result.term_solutions
+    mean = linear_predictor(np.asarray(result.params), rows, terms)
+    variance = prediction_variance(
+        rows.exog, rows.random, terms, result.model.effects, result._state, np.asarray(result.cov_params())
+    )
+    weights = rows.weights if weights is None else new_weights(weights, len(mean))
+    spread = variance + result.scale / weights
+    if not rows.random:  # a new observation has random effects all the same
+        if rows.columns is None:
+            spread = spread + result.r_squared()["var_random"]
+        else:
+            each = zip(rows.columns(), terms, strict=True)
+            spread = spread + sum(np.einsum("ni,ij,nj->n", z, t.cov, z) for z, t in each)
+    return Prediction(
+        mean, np.sqrt(variance), np.sqrt(spread), rows.index, reference(result.use_t, result.df_resid)
+    )
+
+
+def linear_predictor(beta, rows: Rows, terms):
     """offset + X beta + sum of z'b; unknown levels have b = 0."""
-    out = exog @ beta + offset
-    for (codes, z), solution in zip(random, terms, strict=False):
+    out = rows.exog @ beta + rows.offset
+    for (codes, z), solution in zip(rows.random, terms, strict=False):
         known = codes >= 0
         if known.all():
             out = out + np.einsum("nq,nq->n", z, solution.effects[codes])
@@ -177,7 +307,7 @@ def prediction_variance(exog, random, terms, effects, state, cov_beta):
     if p:
         from scipy.linalg import solve_triangular
 
-        half = solve_triangular(state.chol_x, a.T, lower=True)
+        half = solve_triangular(state.chol_x, a.T, lower=True, check_finite=False)  # a missing value stays one
         fixed = np.einsum("cn,cn->n", half, half)
     return np.maximum(sigma2 * (quad + fixed) + extra, 0.0)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-__all__ = ["by_group", "ranef", "group_coef", "random_effects", "random_effects_cov"]
+from sm_multilevel.postestimation.solution import joint_cov
+
+__all__ = ["by_group", "group_coef", "random_effects", "random_effects_cov", "ranef"]
 
 
 def by_group(terms) -> dict[str, list[int]]:
@@ -81,33 +83,59 @@ def group_coef(terms, params: pd.Series):
     return out[None] if None in out else out
 
 
-def random_effects(terms):
-    """Predicted effects as statsmodels' MixedLM gives them: level -> Series."""
+def random_effects(terms, model):
+    """Predicted effects as statsmodels' MixedLM gives them; see `MixedLMResults.random_effects`."""
+    if model.outer_levels is not None:
+        return {
+            level: pd.Series([terms[i].effects[k, j] for i, k, j in members], index=names, name=level, dtype=float)
+            for level, (names, members) in _members(terms, model).items()
+        }
     frames = ranef(terms)
     if isinstance(frames, dict):
-        return {g: {level: row for level, row in f.iterrows()} for g, f in frames.items()}
-    return {level: row for level, row in frames.iterrows()}
+        return {group: dict(frame.iterrows()) for group, frame in frames.items()}
+    return dict(frames.iterrows())
 
 
-def random_effects_cov(terms):
-    """Covariance of the predicted effects given beta: level -> DataFrame."""
+def random_effects_cov(terms, model, state):
+    """Their covariance given beta; see `MixedLMResults.random_effects_cov`."""
 
     def one(members):
         first = terms[members[0]]
         columns = [c for i in members for c in terms[i].columns]
-        out = {}
-        for k, level in enumerate(first.levels):
-            # Terms of one factor are independent a priori; their blocks are given singly.
-            block = np.zeros((len(columns), len(columns)))
-            at = 0
-            for i in members:
-                cov = terms[i].cov_given_beta[k]
-                block[at : at + len(cov), at : at + len(cov)] = cov
-                at += len(cov)
-            out[level] = pd.DataFrame(block, index=columns, columns=columns)
-        return out
+        where = [terms[i].start + j for i in members for j in range(len(terms[i].columns))]
+        blocks = first.factor_cov[:, where][:, :, where]
+        return {
+            level: pd.DataFrame(block, index=columns, columns=columns)
+            for level, block in zip(first.levels, blocks, strict=True)
+        }
 
+    if model.outer_levels is not None:
+        model.require_data("random_effects_cov with variance components")
+        return {
+            level: pd.DataFrame(joint_cov(model.effects, state, members), index=names, columns=names)
+            for level, (names, members) in _members(terms, model).items()
+        }
     groups = by_group(terms)
     if len(groups) == 1:
         return one(next(iter(groups.values())))
     return {g: one(members) for g, members in groups.items()}
+
+
+def _members(terms, model) -> dict:
+    """Level of ``groups=`` -> names and (term, level, column) of its effects, in MixedLM's order.
+
+    Variance components come last, sorted by name.
+    """
+    levels, component = model.outer_levels, model.is_component
+    out: dict = {level: ([], []) for level in levels}
+    order = sorted(range(len(terms)), key=lambda i: (component[i], terms[i].name if component[i] else ""))
+    for i in order:
+        term = terms[i]
+        crossed = not term.levels.equals(levels)
+        for k, owner in enumerate(term.owner):
+            names, members = out[levels[owner]]
+            for j, column in enumerate(term.columns):
+                what = str(term.levels[k]).removesuffix(f":{levels[owner]}") if crossed else column
+                names.append(f"{term.name}[{what}]" if component[i] else column)
+                members.append((i, k, j))
+    return out

@@ -22,11 +22,18 @@ class TermSolution:
     levels : Index
     cov : ndarray, shape (q, q)
         Covariance of the random effects, sigma^2 Lambda Lambda'.
+    correlated : bool
+        Whether covariances are parameters, or zero by structure.
     effects : ndarray, shape (m, q)
         Conditional modes (BLUPs).
-    cov_given_beta, cov_posterior : ndarray, shape (m, q, q)
-        Covariance of the prediction error given beta (lme4's condVar), and with the
-        uncertainty of beta.
+    factor_cov : ndarray, shape (m, Q, Q)
+        Covariance of the prediction error given beta, of all terms of the grouping factor.
+    start : int
+        Where this term's columns begin in it.
+    cov_posterior : ndarray, shape (m, q, q)
+        Covariance of the prediction error with the uncertainty of beta.
+    owner : ndarray of int, shape (m,), or None
+        Level of ``groups=`` in which each level lies, where there are variance components.
     """
 
     group: str
@@ -34,12 +41,21 @@ class TermSolution:
     columns: tuple[str, ...]
     levels: pd.Index
     cov: np.ndarray
+    correlated: bool
     effects: np.ndarray
-    cov_given_beta: np.ndarray
+    factor_cov: np.ndarray
+    start: int
     cov_posterior: np.ndarray
+    owner: np.ndarray | None = None
+
+    @property
+    def cov_given_beta(self) -> np.ndarray:
+        """Covariance of the prediction error given beta (lme4's condVar); shape (m, q, q)."""
+        here = slice(self.start, self.start + len(self.columns))
+        return self.factor_cov[:, here, here]
 
 
-def term_solutions(effects, theta, state) -> tuple[TermSolution, ...]:
+def term_solutions(effects, theta, state, outer=None) -> tuple[TermSolution, ...]:
     """Solutions of all terms.
 
     Parameters
@@ -49,6 +65,8 @@ def term_solutions(effects, theta, state) -> tuple[TermSolution, ...]:
         In the user's columns.
     state : GaussianState
         The mixed-model equations solved at theta.
+    outer : ndarray of int, shape (n,), optional
+        Codes of ``groups=``, where there are variance components within them.
     """
     modes = state.effects()
     given = state.effects_cov()
@@ -60,6 +78,7 @@ def term_solutions(effects, theta, state) -> tuple[TermSolution, ...]:
             continue
         spread = np.einsum("ij,jmc->imc", w @ lam, u)
         posterior.append(v + state.sigma2 * np.einsum("imc,jmc->ijm", spread, spread))
+    given = [np.ascontiguousarray(v.transpose(2, 0, 1)) for v in given]
     out = []
     for term, part, (f, start) in zip(
         effects.terms, effects.per_term(theta), effects.home, strict=True
@@ -70,9 +89,41 @@ def term_solutions(effects, theta, state) -> tuple[TermSolution, ...]:
             TermSolution(
                 term.group, term.name, term.columns, term.levels,
                 state.sigma2 * (lam @ lam.T),
+                term.covariance.correlated,
                 np.ascontiguousarray(modes[f][here].T),
-                np.ascontiguousarray(given[f][here, here].transpose(2, 0, 1)),
+                given[f], start,
                 np.ascontiguousarray(posterior[f][here, here].transpose(2, 0, 1)),
+                None if outer is None else _owner(term, outer),
             )  # fmt: skip
         )
     return tuple(out)
+
+
+def _owner(term, outer):
+    owner = np.empty(term.n_levels, dtype=outer.dtype)
+    owner[term.codes] = outer
+    return owner
+
+
+def joint_cov(effects, state, members) -> np.ndarray:
+    """Covariance, given beta, of the prediction errors of any random effects.
+
+    Parameters
+    ----------
+    effects : RandomEffects
+    state : GaussianState
+    members : sequence of (int, int, int)
+        Term, level and column of each effect.
+
+    Returns
+    -------
+    ndarray, shape (k, k)
+    """
+    layout = effects.layout
+    right = [np.zeros((q, m, len(members))) for q, m in zip(layout.q, layout.m, strict=True)]
+    for k, (i, level, column) in enumerate(members):
+        f, start = effects.home[i]
+        right[f][:, level, k] = (state.data.maps[f] @ state.lams[f])[start + column]
+    solved = state.chol.solve(right)
+    out = sum(np.einsum("qmk,qml->kl", b, s) for b, s in zip(right, solved, strict=True))
+    return state.sigma2 * out

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy import linalg
 
-__all__ = ["varcorr", "variance_components", "display_order"]
+from sm_multilevel.postestimation.ranef import by_group
+
+__all__ = ["component_rows", "cov_re", "display_order", "varcorr", "variance_components", "vcomp"]
 
 
 def display_order(terms):
@@ -25,6 +28,25 @@ def _labels(terms):
     return labels
 
 
+def component_rows(terms, scale) -> list[tuple]:
+    """Rows of `varcorr`: of each term in `display_order` its variances, then its covariances."""
+    rows: list[tuple] = []
+    labels = _labels(terms)
+    for i in display_order(terms):
+        term = terms[i]
+        sd = np.sqrt(np.diag(term.cov))
+        for j, name in enumerate(term.columns):
+            rows.append((labels[i], name, None, term.cov[j, j], sd[j]))
+        for j in range(len(sd) if term.correlated else 0):
+            for k in range(j + 1, len(sd)):
+                denominator = sd[j] * sd[k]
+                corr = term.cov[j, k] / denominator if denominator > 0 else np.nan
+                rows.append((labels[i], term.columns[j], term.columns[k], term.cov[j, k], corr))
+    if scale is not None:
+        rows.append(("Residual", None, None, scale, float(np.sqrt(scale))))
+    return rows
+
+
 def varcorr(terms, scale) -> pd.DataFrame:
     """Variances, covariances, standard deviations and correlations.
 
@@ -41,21 +63,7 @@ def varcorr(terms, scale) -> pd.DataFrame:
         `sdcor` is a standard deviation, and a column for covariances, whose `sdcor` is a
         correlation. The residual comes last.
     """
-    rows: list[tuple] = []
-    labels = _labels(terms)
-    for i in display_order(terms):
-        term = terms[i]
-        sd = np.sqrt(np.diag(term.cov))
-        for j, name in enumerate(term.columns):
-            rows.append((labels[i], name, None, term.cov[j, j], sd[j]))
-        for j in range(len(sd)):
-            for k in range(j + 1, len(sd)):
-                denominator = sd[j] * sd[k]
-                corr = term.cov[j, k] / denominator if denominator > 0 else np.nan
-                rows.append((labels[i], term.columns[j], term.columns[k], term.cov[j, k], corr))
-    if scale is not None:
-        rows.append(("Residual", None, None, scale, float(np.sqrt(scale))))
-    frame = pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
+    frame = pd.DataFrame(component_rows(terms, scale), columns=["grp", "var1", "var2", "vcov", "sdcor"])
     for column in ("grp", "var1", "var2"):
         values = frame[column].astype(object)
         frame[column] = values.where(values.notna(), None)
@@ -65,16 +73,39 @@ def varcorr(terms, scale) -> pd.DataFrame:
 def variance_components(terms, scale) -> dict[str, float]:
     """Variances and covariances by name: ``var(x)``, ``cov(Intercept,x)``, ``var(Residual)``.
 
-    Where there are several grouping factors names carry the group: ``var(x|g)``.
+    Where there are several grouping factors names carry the group: ``var(x|g)``; of a
+    nested one, ``class:school``, its own name, ``var(x|class)``.
     """
-    several = len({t.name or t.group for t in terms}) > 1
+    groups = {t.name or t.group for t in terms}
     out: dict[str, float] = {}
     for term in terms:
-        where = f"|{term.name or term.group}" if several else ""
+        group = term.name or term.group
+        inner, _, outer = group.partition(":")
+        own = inner if outer in groups and inner not in groups else group
+        where = f"|{own}" if len(groups) > 1 else ""
         for j, name in enumerate(term.columns):
             out[f"var({name}{where})"] = float(term.cov[j, j])
-            for k in range(j + 1, len(term.columns)):
+            for k in range(j + 1, len(term.columns) if term.correlated else 0):
                 out[f"cov({name},{term.columns[k]}{where})"] = float(term.cov[j, k])
     if scale is not None:
         out["var(Residual)"] = float(scale)
     return out
+
+
+def cov_re(terms, is_component):
+    """Covariance of the random effects: a frame, or a dict of them by grouping factor."""
+    blocks = {}
+    for group, members in by_group(terms).items():
+        if not all(is_component[i] for i in members):
+            names = [c for i in members for c in terms[i].columns]
+            cov = linalg.block_diag(*[terms[i].cov for i in members])
+            blocks[group] = pd.DataFrame(cov, index=names, columns=names)
+    if not blocks:
+        return pd.DataFrame(np.zeros((0, 0)))
+    return next(iter(blocks.values())) if len(blocks) == 1 else blocks
+
+
+def vcomp(terms, is_component) -> np.ndarray:
+    """Variances of the variance components, sorted by their names."""
+    variances = {t.name: t.cov[0, 0] for t, c in zip(terms, is_component, strict=True) if c}
+    return np.array([variances[name] for name in sorted(variances)])

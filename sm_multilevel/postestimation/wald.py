@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.contrast import WaldTestResults
+from patsy import DesignInfo, PatsyError
+from statsmodels.stats.contrast import MultiCompResult, WaldTestResults, t_test_multi
 
 from sm_multilevel.formula.frame import suggest
 
-__all__ = ["constraints_from_dict", "term_columns", "wald_test_terms"]
+__all__ = ["check_hypothesis", "constraints_from_dict", "term_columns", "wald_test_terms"]
 
 
 def term_columns(model) -> dict[str, list[int]]:
@@ -45,24 +48,50 @@ def constraints_from_dict(model, hypothesis: Mapping):
         elif key in terms:
             columns = terms[key]
         else:
-            # A factor's name stands for C(name), and for all its coefficients.
-            columns = [
-                j
-                for j, name in enumerate(names)
-                if ":" not in name and (name.startswith(f"{key}[") or name.startswith(f"C({key})["))
-            ]
+            columns = [j for term, part in terms.items() if _column_of(term) == key for j in part]
         if not columns:
             known = list(dict.fromkeys([*names, *terms]))
             raise ValueError(
                 f"{key!r} is neither a coefficient nor a term of the model.{suggest(key, known)} "
                 f"There are {', '.join(map(repr, known))}."
             )
+        if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+            raise ValueError(f"The hypothesis {{{key!r}: {value!r}}} must give a number, as {{{key!r}: 0}}.")
         for j in columns:
             rows.append(np.eye(len(names))[j])
             values.append(float(value))
     if not rows:
         raise ValueError("The hypothesis is empty; give at least one coefficient or term.")
     return np.array(rows), np.array(values)
+
+
+def _column_of(term: str) -> str | None:
+    """The column that ``C(x, Sum)``, ``Q("x")`` or ``C(Q("x"))`` codes."""
+    try:
+        node = ast.parse(term, mode="eval").body
+    except SyntaxError:
+        return None
+    while isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in "CQ" and node.args:
+        node = node.args[0]
+    return node.id if isinstance(node, ast.Name) else getattr(node, "value", None)
+
+
+def check_hypothesis(model, hypothesis) -> None:
+    """Raise, with the coefficients' names, for what is no hypothesis about them."""
+    names = list(model.data.param_names)
+    known = f"The coefficients are {', '.join(map(repr, names))}."
+    if isinstance(hypothesis, str):
+        try:
+            DesignInfo(names).linear_constraint(hypothesis)
+        except PatsyError as error:
+            raise ValueError(
+                f"The hypothesis {hypothesis!r} cannot be read ({str(error).splitlines()[0]}). {known} Write for "
+                f"example '{names[-1]} = 0'."
+            ) from None
+    elif not isinstance(hypothesis, (tuple, list, Mapping)) and np.shape(hypothesis)[-1:] != (len(names),):
+        raise ValueError(
+            f"The hypothesis has the shape {np.shape(hypothesis)}; it needs a column for each coefficient. {known}"
+        )
 
 
 def wald_test_terms(
@@ -94,3 +123,40 @@ def wald_test_terms(
     out = WaldTestResults(None, "F" if result.use_t else "chi2", None, table=table)
     out.temp = constraints
     return out
+
+
+def t_test_pairwise(result, term_name, method="hs", alpha=0.05, factor_labels=None):
+    """Tests of all pairs of levels of a factor; see `MixedLMResults.t_test_pairwise`.
+
+    Raises
+    ------
+    ValueError
+        If the term is not a single factor with all its coefficients in the model.
+    """
+    terms = term_columns(result.model)
+    info = result.model.recipe.fixed.info if result.model.recipe is not None else None
+    names = dict(zip(info.term_names, info.terms, strict=True)) if info is not None else {}
+    if term_name not in names:
+        raise ValueError(
+            f"{term_name!r} is no term of the formula.{suggest(term_name, names)} There are "
+            f"{', '.join(map(repr, names))}."
+        )
+    term = names[term_name]
+    coding = info.term_codings[term]
+    factor = term.factors[0] if len(term.factors) == 1 else None
+    if factor is None or not coding[0].contrast_matrices:
+        raise ValueError(f"{term_name!r} is not a single factor, so it has no pairs of levels.")
+    matrix = coding[0].contrast_matrices[factor].matrix
+    if len(terms.get(term_name, ())) != matrix.shape[1]:
+        raise ValueError(f"Coefficients of {term_name!r} were dropped, so its levels cannot be compared.")
+    levels = info.factor_infos[factor].categories if factor_labels is None else factor_labels
+    if len(levels) != matrix.shape[0]:
+        raise ValueError(f"factor_labels has {len(levels)} labels; {term_name!r} has {matrix.shape[0]} levels.")
+    pairs = list(combinations(range(len(levels)), 2))
+    contrasts = np.zeros((len(pairs), len(result.params)))
+    contrasts[:, terms[term_name]] = [matrix[b] - matrix[a] for a, b in pairs]
+    labels = [f"{levels[b]}-{levels[a]}" for a, b in pairs]
+    frame = t_test_multi(result, contrasts, method=method, ci_method=None, alpha=alpha, contrast_names=labels)
+    return MultiCompResult(
+        result_frame=frame, contrasts=contrasts, term=term, contrast_labels=labels, term_encoding_matrix=matrix
+    )

@@ -14,7 +14,6 @@ was resident before, with the data loaded and a small model fitted, so that impo
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import selectors
@@ -31,8 +30,8 @@ import report
 from cases import CASES, ROOT, Case
 
 HERE = Path(__file__).resolve().parent
+# What each tool but ours and lmer imports.
 MODULES = {
-    "sm_multilevel": "sm_multilevel",
     "ols": "statsmodels",
     "statsmodels": "statsmodels",
     "mixedlm-rs": "mixedlm_rs",
@@ -115,9 +114,7 @@ class Worker:
 
 def find_tools(pythons: list[str]) -> dict[str, list[str]]:
     """Each tool that is installed, and the command that starts its worker; the first environment that has it."""
-    commands = {}
-    if importlib.util.find_spec("sm_multilevel") or (ROOT / "sm_multilevel").is_dir():
-        commands["sm_multilevel"] = [sys.executable, str(HERE / "worker.py"), "sm_multilevel"]
+    commands = {"sm_multilevel": [sys.executable, str(HERE / "worker.py"), "sm_multilevel"]}
     probe = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
     for tool, module in MODULES.items():
         for python in [sys.executable, *pythons]:
@@ -225,7 +222,9 @@ class Bench:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", choices=CASES, default=list(CASES), help="which cases")
-    parser.add_argument("--tools", nargs="+", choices=[*MODULES, "lmer"], help="which tools, of those installed")
+    parser.add_argument(
+        "--tools", nargs="+", choices=["sm_multilevel", *MODULES, "lmer"], help="which tools, of those installed"
+    )
     parser.add_argument("--python", action="append", default=[], help="interpreter of an environment with peers")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each tool (default 5)")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one answer of a tool")

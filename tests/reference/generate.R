@@ -27,6 +27,13 @@ read_data <- function(entry) {
 }
 
 # ---------------------------------------------------------------- fits
+# JSON arrays even when there is one element.
+arrays <- function(x) {
+  vectors <- intersect(names(x), c("names", "values", "theta", "fixef", "se", "vcov", "fitted"))
+  x[vectors] <- lapply(x[vectors], function(v) if (is.atomic(v) && !is.matrix(v)) I(unname(v)) else v)
+  x
+}
+
 setup <- function(case, frame, reml) {
   for (name in names(case$r_columns)) frame[[name]] <- eval(parse(text = case$r_columns[[name]]), frame)
   text <- if (is.null(case$r_formula)) case$formula else case$r_formula
@@ -37,8 +44,9 @@ setup <- function(case, frame, reml) {
 
 quietly <- function(expression) suppressMessages(suppressWarnings(expression))
 
-# From the default optimum: restart with one optimiser after another until the deviance stops falling.
-tighten <- function(devfun, theta, lower) {
+# From the default optimum: restart with one optimiser after another until the deviance stops falling
+# (rounds = 0: one optimiser once, for data that take a second an evaluation; Newton's method follows).
+tighten <- function(devfun, theta, lower, rounds = 3) {
   value <- devfun(theta)
   algorithms <- list(
     function(x) minqa::bobyqa(x, devfun, lower, control = list(rhobeg = 0.02 * max(abs(x), 0.1), rhoend = 1e-9, maxfun = 2000))$par,
@@ -47,7 +55,7 @@ tighten <- function(devfun, theta, lower) {
     function(x) nloptr::nloptr(x, devfun, lb = lower, opts = list(
       algorithm = "NLOPT_LN_BOBYQA", ftol_abs = 1e-12, xtol_abs = 1e-12, xtol_rel = 0, maxeval = 1000))$solution
   )
-  for (round in 1:3) {
+  for (round in seq_len(rounds)) {
     before <- value
     for (algorithm in algorithms) {
       trial <- quietly(algorithm(theta))
@@ -55,7 +63,7 @@ tighten <- function(devfun, theta, lower) {
     }
     if (before - value < 1e-12 * abs(value)) break
   }
-  theta
+  if (rounds == 0) quietly(algorithms[[1]](theta)) else theta
 }
 
 # lme4's conventions: diagonals of Lambda not negative, exact zeros where zero is as good.
@@ -84,7 +92,7 @@ fit_lmer <- function(case, frame, reml) {
   lower <- environment(devfun)$lower
   at <- function(theta) mkMerMod(environment(devfun), list(par = theta, fval = devfun(theta), conv = 0), parsed$reTrms, parsed$fr)
 
-  tight_theta <- tighten(devfun, getME(default, "theta"), lower)
+  tight_theta <- tighten(devfun, getME(default, "theta"), lower, if (isFALSE(case$dense)) 0 else 3)
   tight <- at(tight_theta)
   runs <- list(default = brief(default), tight = brief(tight))
   candidates <- list(tight = tight_theta)
@@ -98,7 +106,9 @@ fit_lmer <- function(case, frame, reml) {
       list(i = rep(seq_len(ncol(lambdat)), diff(lambdat@p)), j = lambdat@i + 1L, index = parsed$reTrms$Lind),
       parsed$reTrms$flist, reml, case_weights(case, frame, default)
     )
-    optimum <- dense_optimum(problem, list(parsed$reTrms$theta, tight_theta))
+    starts <- list(parsed$reTrms$theta, tight_theta)
+    if (any(lower < 0)) for (off in c(-0.5, 0.5)) starts <- c(starts, list(ifelse(lower < 0, off, 1)))
+    optimum <- dense_optimum(problem, starts)
     candidates$dense <- flip(optimum$theta, parsed$reTrms)
     model <- at(candidates$dense)
     runs$dense <- brief(model)
@@ -118,7 +128,7 @@ fit_lmer <- function(case, frame, reml) {
   gradient <- if (any(free)) max(abs(slope(interior, candidates[[chosen]][free]))) else 0
   devfun(candidates[[chosen]]) # leaves lme4's environment at the reference
   c(describe(reference), list(
-    optimum = names(candidates)[chosen], gradient = gradient, runs = lapply(runs, function(run) run[names(run) != "scale"]),
+    optimum = names(candidates)[chosen], gradient = gradient, runs = lapply(runs, function(run) arrays(run[names(run) != "scale"])),
     agreement = lapply(runs, compare, reference = brief(reference))
   ))
 }
@@ -162,19 +172,19 @@ describe <- function(model) {
   }))
   levels_used <- sapply(flist, nlevels)
   k <- length(fixef(model)) + length(getME(model, "theta")) + 1
-  list(
+  arrays(list(
     nobs = nobs(model), ngroups = as.list(levels_used), llf = criterion(model), minus2llf = -2 * criterion(model),
     aic = -2 * criterion(model) + 2 * k, bic = -2 * criterion(model) + log(nobs(model)) * k,
-    fixef = list(names = names(fixef(model)), values = unname(fixef(model))),
+    fixef = arrays(list(names = names(fixef(model)), values = fixef(model))),
     se = unname(sqrt(diag(as.matrix(vcov(model))))), vcov = unname(as.matrix(vcov(model))),
-    sigma = sigma(model), theta = list(names = names(getME(model, "theta")), values = unname(getME(model, "theta"))),
+    sigma = sigma(model), theta = arrays(list(names = names(getME(model, "theta")), values = getME(model, "theta"))),
     varcorr = varcorr_rows(rows_of(model)), is_singular = isSingular(model),
     ranef = lapply(seq_len(nrow(first)), function(r) list(
       grp = as.character(first$grpvar[r]), level = as.character(first$grp[r]), term = as.character(first$term[r]),
       value = first$condval[r], sd = first$condsd[r]
     )),
-    fitted = unname(head(fitted(model), 5))
-  )
+    fitted = head(fitted(model), 5)
+  ))
 }
 
 # ---------------------------------------------------------------- covariance structures: nlme, decided by the dense optimum
@@ -251,16 +261,16 @@ fit_structured <- function(case, frame, reml) {
   se <- sqrt(diag(fit$vcov))
   k <- ncol(s$X) + s$size + 1
   n <- s$problem$n
-  list(
+  arrays(list(
     nobs = n, ngroups = as.list(sapply(s$terms$flist, nlevels)), llf = llf, minus2llf = fit$deviance,
     aic = fit$deviance + 2 * k, bic = fit$deviance + log(n) * k,
-    fixef = list(names = colnames(s$X), values = fit$beta), se = se, vcov = fit$vcov, sigma = fit$sigma,
-    theta = list(names = s$names, values = theta), varcorr = rows, is_singular = min(theta) < 1e-4,
-    ranef = effects, fitted = head(fit$fitted, 5), optimum = "dense", gradient = optimum$gradient, runs = runs,
+    fixef = arrays(list(names = colnames(s$X), values = fit$beta)), se = se, vcov = fit$vcov, sigma = fit$sigma,
+    theta = arrays(list(names = s$names, values = theta)), varcorr = rows, is_singular = min(theta) < 1e-4,
+    ranef = effects, fitted = head(fit$fitted, 5), optimum = "dense", gradient = optimum$gradient, runs = lapply(runs, arrays),
     agreement = lapply(runs[c("default", "tight")], function(run) list(
       llf = abs(run$llf / llf - 1), fixef = max(abs(run$fixef - fit$beta) / se), variances = abs(run$sigma^2 / fit$sigma^2 - 1)
     ))
-  )
+  ))
 }
 
 # ---------------------------------------------------------------- one fit, with a note where the tolerances matter
@@ -290,7 +300,7 @@ json <- function(x) {
     return(paste0("{", paste0(vapply(names(x), json, ""), ": ", items, collapse = ", "), "}"))
   }
   if (is.matrix(x)) return(paste0("[", paste(apply(x, 1, function(row) json(as.list(unname(row)))), collapse = ", "), "]"))
-  if (length(x) != 1) return(json(as.list(unname(x))))
+  if (length(x) != 1 || inherits(x, "AsIs")) return(json(as.list(unclass(unname(x)))))
   if (is.na(x)) return("null")
   if (is.logical(x)) return(if (x) "true" else "false")
   if (is.numeric(x)) return(number(x))
