@@ -171,7 +171,7 @@ class Unstructured(Covariance):
 
     def _from_half(self, half):
         """theta of half @ half.T, through QR: no precision is lost by squaring."""
-        low = np.linalg.qr(half.T, mode="r").T
+        low = np.asarray(np.linalg.qr(half.T, mode="r")).T
         low = low * np.where(np.diag(low) < 0, -1.0, 1.0)
         q = low.shape[0]
         return np.array([low[i, j] for j in range(q) for i in range(j, q)])

@@ -240,7 +240,7 @@ def compact_component(term: RandomTerm) -> RandomTerm:
     codes, cells = factorize(term.codes * term.q + column)
     value = term.exog[np.arange(len(column)), column][:, None]
     group, which = np.divmod(np.asarray(cells), term.q)
-    names = np.asarray(term.columns)[which]
+    names = [str(name) for name in np.asarray(term.columns)[which]]
     if term.n_levels > 1:
         names = [f"{a}:{b}" for a, b in zip(names, np.asarray(term.levels)[group], strict=True)]
     return replace(term, group=term.name, codes=codes, levels=pd.Index(names), exog=value, columns=("Intercept",))

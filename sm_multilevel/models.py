@@ -131,6 +131,17 @@ class MultilevelModel(LikelihoodModel):
         if self.design is None:
             raise ValueError(f"{what} needs the data of the fit, and remove_data() has dropped them.")
 
+    def forget_arrays(self) -> None:
+        """Drop options that are arrays, one value a row; names of columns stay."""
+        columns = getattr(getattr(self.data, "frame", None), "columns", ())
+
+        def by_name(value):
+            return value is None or isinstance(value, str) or all(isinstance(v, str) and v in columns for v in value)
+
+        for option in ("groups", "offset", "var_weights", "freq_weights"):
+            if not by_name(self._settings.get(option)):
+                self._settings = dict(self._settings, **{option: None})
+
     @property
     def dropped_exog(self) -> list[str]:
         """Columns of the fixed part that were dropped because others contain them."""

@@ -162,7 +162,8 @@ def _variance_component(source, level, name, text):
     desc = patsy.ModelDesc.from_formula(f"~ {rhs}")
     terms = desc.rhs_termlist
     if len(terms) == 1 and terms[0].factors:
-        factors, numeric = [], []
+        factors: list[tuple] = []
+        numeric: list[tuple] = []
         for factor in terms[0].factors:
             expression = Expression(factor.name(), source.env, f"vc_formula {name!r}")
             values = expression.values(source.frame, source.view)

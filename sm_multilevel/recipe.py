@@ -113,7 +113,7 @@ class Recipe:
                     "(zeros for no offset)."
                 )
             offset = offset + numeric(convert_column(frame[self.offset_name]), f"The offset {self.offset_name!r}")
-        random = []
+        random: list[tuple] = []
         if include_random:
             at = 0
             for term, matrix in self.random:

@@ -445,6 +445,7 @@ class MixedLMResults(LikelihoodModelResults):
         """Drop everything that has one entry a row; population prediction still works."""
         if self.model.random is not None:  # another result of this model may have removed them
             self.facts  # noqa: B018  computed while the data are there, and with it `term_solutions`
+            self.model.forget_arrays()
         super().remove_data()
 
     remove_data.__doc__ = LikelihoodModelResults.remove_data.__doc__

@@ -114,7 +114,7 @@ def newton(
         evaluations += 1
         gained = here.value - there.value if np.isfinite(there.value) else -np.inf
         ratio = gained / promised
-        size = np.linalg.norm(step)
+        size = float(np.linalg.norm(step))
         if ratio < 0.25:
             radius = 0.25 * size
         elif ratio > 0.75 and size > 0.9 * radius:

@@ -171,6 +171,7 @@ class BlockCholesky:
         self.inv_low: dict[int, np.ndarray] = {}
         self.links: dict[tuple[int, int], np.ndarray] = {}  # V between stages
         self.strips: dict[int, np.ndarray] = {}  # V between a stage and the tail
+        self.tail: _TailFactor
         diag = {f: matrix.diag[f] for f in lay.stages}
         between = {k: v for k, v in matrix.off.items() if k[1] in diag}
         strip = {f: self._expand(f, matrix.off) for f in lay.strips}
@@ -200,9 +201,8 @@ class BlockCholesky:
                     strip[g] = strip[g] - np.stack([np.bincount(at, weights=row, minlength=size) for row in block])
             if v is not None:
                 self._update_tail(f, v, storage)
-        self.tail = None
         if storage is not None:
-            self.tail = _TailFactor(lay.tail, storage)
+            self.tail = _TailFactor(lay.dense, storage)
             self.logdet += self.tail.logdet
 
     # -- assembly -------------------------------------------------------------------
@@ -218,9 +218,9 @@ class BlockCholesky:
     def _tail_storage(self, matrix):
         lay = self.layout
         # Padding keeps a unit diagonal; the real columns start from zero.
-        storage = lay.tail.identity.copy()
-        columns = np.arange(lay.tail.width)
-        storage[lay.tail.at(columns, columns)] = 0.0
+        storage = lay.dense.identity.copy()
+        columns = np.arange(lay.dense.width)
+        storage[lay.dense.at(columns, columns)] = 0.0
         for g in lay.tail_factors:
             storage[lay.diag_at[g]] = matrix.diag[g]
         for key, at in lay.pair_at.items():
@@ -234,12 +234,13 @@ class BlockCholesky:
         return np.einsum("rsn,sn->rn", inv[:, :, rows], w)
 
     def _update_tail(self, f, v, storage):
-        strip, tail = self.layout.strips[f], self.layout.tail
-        if strip.pair_at is not None:
-            product = np.repeat(v[0], strip.after) * v[0][strip.pair_b]
+        strip, tail = self.layout.strips[f], self.layout.dense
+        pairs = strip.pairs
+        if pairs is not None:
+            product = np.repeat(v[0], pairs.after) * v[0][pairs.second]
             for row in v[1:]:
-                product += np.repeat(row, strip.after) * row[strip.pair_b]
-            storage -= np.bincount(strip.pair_at, weights=product, minlength=tail.storage)
+                product += np.repeat(row, pairs.after) * row[pairs.second]
+            storage -= np.bincount(pairs.at, weights=product, minlength=tail.storage)
             return
         block = storage.reshape(tail.width, tail.width)
         for dense, *_ in self._dense_chunks(f, v):
@@ -247,7 +248,7 @@ class BlockCholesky:
 
     def _dense_chunks(self, f, v):
         """Dense copies of the strip v, some levels at a time, rows (level, column of f)."""
-        strip, tail = self.layout.strips[f], self.layout.tail
+        strip, tail = self.layout.strips[f], self.layout.dense
         q = v.shape[0]
         for start, stop, lo, hi in strip.chunks(tail.width, q):
             dense = np.zeros((q, stop - start, tail.width))
@@ -260,7 +261,7 @@ class BlockCholesky:
 
     def _strip_matrices(self, f):
         strip, lay = self.layout.strips[f], self.layout
-        shape = (lay.m[f], lay.tail.width)
+        shape = (lay.m[f], lay.dense.width)
         return [sparse.csr_matrix((row, strip.cols, strip.indptr), shape=shape) for row in self.strips[f]]
 
     def solve(self, rhs: list[np.ndarray]) -> list[np.ndarray]:
@@ -283,7 +284,7 @@ class BlockCholesky:
         if t is not None:
             t = self.tail.solve(t)
             for g in lay.tail_factors:
-                at = lay.tail.offset[g]
+                at = lay.dense.offset[g]
                 part = t[at : at + lay.m[g] * lay.q[g]]
                 b[g] = np.ascontiguousarray(part.reshape(lay.m[g], lay.q[g], c).transpose(1, 0, 2))
         for place in range(len(lay.stages) - 1, -1, -1):
@@ -306,7 +307,8 @@ class BlockCholesky:
         """
         lay = self.layout
         strip = lay.strips[lay.stages[0]] if lay.strips else None
-        if len(lay.stages) > 1 or strip is None or strip.pair_at is None:
+        pairs = None if strip is None else strip.pairs
+        if len(lay.stages) > 1 or strip is None or pairs is None:
             return [d.sum(axis=2) for d in self.inverse_on_pattern().diag]
         f = lay.stages[0]
         flat = self.tail.inverse()
@@ -315,12 +317,12 @@ class BlockCholesky:
             sums[g] = flat[lay.diag_at[g]].sum(axis=2)
         inv = self.inv_low[f]
         u = self._premultiply(inv.transpose(1, 0, 2), strip.rows, self.strips[f])
-        t = flat[strip.pair_at]
-        own = t[strip.first_pair]
+        t = flat[pairs.at]
+        own = t[pairs.first]
         q = lay.q[f]
         total = small.gram(inv).sum(axis=2)
-        spread = [np.repeat(row, strip.after) * t for row in u]
-        other = [row[strip.pair_b] for row in u]
+        spread = [np.repeat(row, pairs.after) * t for row in u]
+        other = [row[pairs.second] for row in u]
         for i in range(q):
             for j in range(i, q):
                 both = spread[i] @ other[j] + spread[j] @ other[i] - (u[i] * own) @ u[j]
@@ -355,7 +357,7 @@ class BlockCholesky:
                 rows = lay.strips[f].rows
                 strip = self._premultiply(inv.transpose(1, 0, 2), rows, self.strips[f])
             for g in later:
-                total = 0.0
+                total = np.zeros_like(links[g])
                 for h in later:
                     total = total + np.einsum("rsm,stm->rtm", links[h], self._between(diag, off, h, g, ups))
                 if strip is not None:
@@ -385,16 +387,17 @@ class BlockCholesky:
 
     def _times_tail_inverse(self, f, u, flat):
         """(u T^-1) at the entries of the strip."""
-        strip, tail = self.layout.strips[f], self.layout.tail
-        if strip.pair_at is not None:
-            t = flat[strip.pair_at]
+        strip, tail = self.layout.strips[f], self.layout.dense
+        pairs = strip.pairs
+        if pairs is not None:
+            t = flat[pairs.at]
             out = np.empty_like(u)
             size = u.shape[1]
-            own = t[strip.first_pair]
+            own = t[pairs.first]
             for r, row in enumerate(u):
-                out[r] = np.add.reduceat(row[strip.pair_b] * t, strip.first_pair)
-                mirrored = np.repeat(row, strip.after) * t
-                out[r] += np.bincount(strip.pair_b, weights=mirrored, minlength=size)
+                out[r] = np.add.reduceat(row[pairs.second] * t, pairs.first)
+                mirrored = np.repeat(row, pairs.after) * t
+                out[r] += np.bincount(pairs.second, weights=mirrored, minlength=size)
                 out[r] -= row * own  # the pair (a, a) was counted twice
             return out
         low = flat.reshape(tail.width, tail.width)

@@ -50,6 +50,28 @@ class PairPattern:
 
 
 @dataclass(frozen=True, eq=False)
+class StripPairs:
+    """All pairs a <= b of entries of the same level, those of the first entry first.
+
+    Attributes
+    ----------
+    after : ndarray, shape (entries,)
+        How many pairs each entry a begins.
+    first : ndarray, shape (entries,)
+        Where they begin; that pair is (a, a).
+    second : ndarray, shape (pairs,)
+        Entry b of each pair.
+    at : ndarray, shape (pairs,)
+        Its place in the tail's storage.
+    """
+
+    after: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    at: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class TailStrip:
     """Link from a stage to the tail's columns: rows sorted, columns ascending in a row.
 
@@ -63,12 +85,8 @@ class TailStrip:
         Order that brings the entries, listed factor by factor, into this one.
     inverse : ndarray or None
         The inverse of ``perm``.
-    after, pair_b, pair_at : ndarray or None
-        For every level all pairs a <= b of its entries, those of the first entry first:
-        how many pairs each entry a has, b of each pair, and its place in the tail's
-        storage; None where a dense product is cheaper.
-    first_pair : ndarray or None
-        Where the pairs of each entry begin; that pair is (a, a).
+    pairs : StripPairs or None
+        All pairs of entries of each level; None where a dense product is cheaper.
     """
 
     rows: np.ndarray
@@ -76,10 +94,7 @@ class TailStrip:
     indptr: np.ndarray
     perm: np.ndarray | None
     inverse: np.ndarray | None
-    after: np.ndarray | None
-    pair_b: np.ndarray | None
-    pair_at: np.ndarray | None
-    first_pair: np.ndarray | None
+    pairs: StripPairs | None
 
     def chunks(self, width: int, q: int):
         """Ranges of levels whose dense strips stay small."""
@@ -164,6 +179,13 @@ class Layout:
     tail: Tail | None
     diag_at: dict[int, np.ndarray] = field(default_factory=dict)
     pair_at: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+
+    @property
+    def dense(self) -> Tail:
+        """The tail, where it is known that there is one."""
+        if self.tail is None:
+            raise RuntimeError("this layout has no tail")
+        return self.tail
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -325,13 +347,13 @@ def _build_tail(stages, tail_factors, pairs, m, q, names, budget):
     nodes = {f: sum(m[h] for h in stages[:i]) + levels for i, f in enumerate(stages)}
     nodes.update(level_offset)
     total = levels + sum(m[f] for f in stages)
-    head, foot = [], []
+    heads, feet = [], []
     for (a, b), p in pairs.items():
         if b in offset:
-            head.append(nodes[a] + p.first)
-            foot.append(nodes[b] + p.second)
-    head, foot = np.concatenate(head), np.concatenate(foot)
-    graph = sparse.coo_matrix((np.ones(head.shape[0], bool), (head, foot)), shape=(total, total))
+            heads.append(nodes[a] + p.first)
+            feet.append(nodes[b] + p.second)
+    head, foot = np.concatenate(heads), np.concatenate(feet)
+    graph = sparse.coo_matrix((np.ones(head.shape[0]), (head, foot)), shape=(total, total))
     label = connected_components(graph, directed=False)[1][:levels]
     label = np.concatenate([np.repeat(label[level_offset[g] : level_offset[g] + m[g]], q[g]) for g in tail_factors])
     component = np.unique(label, return_inverse=True)[1]
@@ -384,11 +406,12 @@ def _build_strip(f, tail_factors, pairs, cols, m, q, tail):
     indptr = np.concatenate([[0], np.cumsum(per_row)])
     n_pairs = int((per_row * (per_row + 1) // 2).sum())
     dense = 2.0 * m[f] * q[f] * float(tail.width) ** 2 * _COST_DENSE
-    after = pair_b = pair_at = first_pair = None
+    listed = None
     if not tail.is_single or n_pairs * q[f] * _COST_PAIR <= dense:
         nnz = rows.shape[0]
         after = np.repeat(indptr[1:], per_row) - np.arange(nnz)
-        first_pair = np.cumsum(after) - after
-        pair_b = np.arange(n_pairs) + np.repeat(np.arange(nnz) - first_pair, after)
-        pair_at = tail.below(np.repeat(columns, after), columns[pair_b])
-    return TailStrip(rows, columns, indptr, perm, inverse, after, pair_b, pair_at, first_pair)
+        first = np.cumsum(after) - after
+        second = np.arange(n_pairs) + np.repeat(np.arange(nnz) - first, after)
+        at = tail.below(np.repeat(columns, after), columns[second])
+        listed = StripPairs(after, first, second, at)
+    return TailStrip(rows, columns, indptr, perm, inverse, listed)

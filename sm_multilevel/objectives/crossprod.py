@@ -228,12 +228,12 @@ def cross_products(
     layout = effects.layout
     codes = [effects.terms[f.terms[0]].codes for f in effects.factors]
 
-    wanted: dict[object, set] = {}
+    wanted: dict[int | tuple[int, int], set] = {}
     for f, ids in enumerate(columns.z_ids):
         wanted[f] = {_key(a, b) for a in ids for b in ids + xy_ids}
     for f, g in layout.pairs:
         wanted[f, g] = {_key(a, b) for a in columns.z_ids[f] for b in columns.z_ids[g]}
-    sizes = {f: layout.m[f] for f in range(len(codes))}
+    sizes: dict[int | tuple[int, int], int] = {f: layout.m[f] for f in range(len(codes))}
     sizes.update({key: p.nnz for key, p in layout.pairs.items()})
     sums = {(where, key): np.zeros(sizes[where]) for where, keys in wanted.items() for key in keys}
     xxy = np.zeros((len(xy_ids), len(xy_ids)))

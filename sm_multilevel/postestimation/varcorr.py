@@ -77,11 +77,12 @@ def variance_components(terms, scale) -> dict[str, float]:
     nested one, ``class:school``, its own name, ``var(x|class)``.
     """
     groups = {t.name or t.group for t in terms}
+    inners = [group.partition(":")[0] for group in groups]
     out: dict[str, float] = {}
     for term in terms:
         group = term.name or term.group
         inner, _, outer = group.partition(":")
-        own = inner if outer in groups and inner not in groups else group
+        own = inner if outer in groups and inners.count(inner) == 1 else group
         where = f"|{own}" if len(groups) > 1 else ""
         for j, name in enumerate(term.columns):
             out[f"var({name}{where})"] = float(term.cov[j, j])

@@ -258,7 +258,7 @@ def test_the_two_ways_are_two(way):
     with path(way):
         layout = make(crossed, 0, (1, 1, 1))[1].layout
     strip = layout.strips[layout.stages[0]]
-    assert (strip.pair_at is not None) == (way == "pairs")
+    assert (strip.pairs is not None) == (way == "pairs")
     if way == "dense":
         with path(way):
             assert len(list(strip.chunks(layout.tail.width, 1))) > 1
