@@ -112,6 +112,8 @@ def check_response(y: np.ndarray, name: str) -> None:
     """Raise if the response has no variation or too few values."""
     if y.shape[0] == 0:
         raise ValueError("There are no rows to fit.")
+    if y.shape[0] == 1:
+        raise ValueError("There is only one row to fit.")
     if np.all(y == y[0]):
         raise ValueError(
             f"The response {name!r} is constant ({y[0]:g} in all {y.shape[0]} rows): there is nothing to explain."
@@ -140,7 +142,7 @@ def check_random_terms(design) -> None:
         label = f"({' + '.join(term.columns)} | {term.name or term.group})"
         if term.n_levels == 1 and (term.q == 1 or term.covariance.n_params(term.q) > 1):
             raise ValueError(
-                f"The grouping factor {term.group!r} has only one level, {term.levels[0]!r}, so the "
+                f"The grouping factor {term.group!r} has only one level, {term.levels.tolist()[0]!r}, so the "
                 f"variance of {label} cannot be estimated. Leave the term out, or check the column."
             )
         effects = term.n_levels * term.q
@@ -160,7 +162,7 @@ def check_random_terms(design) -> None:
             _check_distinct(other, term)
         for j, column in enumerate(term.columns):
             if not np.any(term.exog[:, j]):
-                raise ValueError(f"The column {column!r} of {label} is zero in every row.")
+                raise ValueError(f"The column {column!r} of {label} is zero in every row. Leave it out.")
 
 
 def _check_distinct(a, b) -> None:

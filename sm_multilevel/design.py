@@ -143,7 +143,7 @@ def design_from_formula(
         raise ValueError(f"No row is complete: every row has a missing value in {', '.join(dict.fromkeys(culprits))}.")
     if not keep.all() and missing != "drop":
         raise ValueError(
-            f"{int((~keep).sum())} rows have missing values, in {', '.join(dict.fromkeys(culprits))}. "
+            f"{int((~keep).sum())} of {len(keep)} rows have missing values, in {', '.join(dict.fromkeys(culprits))}. "
             "Drop or fill them, or use missing='drop'."
         )
 
@@ -205,7 +205,13 @@ def _subset(full, subset):
     try:
         positions = pd.Series(np.arange(len(full)), index=full.index).loc[subset].to_numpy()
     except (KeyError, IndexError, ValueError, pd.errors.IndexingError) as error:
-        raise ValueError(f"subset does not fit the data's index: {str(error)[:200]}") from error
+        said = " ".join(str(error).split())[:150]
+        if isinstance(error, KeyError) and np.ndim(subset) == 1:
+            strange = [v for v in np.asarray(subset).tolist() if v not in full.index]
+            said = f"no row is labelled {', '.join(map(repr, strange[:3]))}"
+        raise ValueError(
+            f"subset does not fit the data ({said}). Give a boolean mask, one entry a row, or labels of the index."
+        ) from error
     if positions.size == 0:
         raise ValueError("subset leaves no rows.")
     return full.iloc[positions], positions
@@ -217,7 +223,7 @@ def _response(spec, source):
         raise FormulaError(f"The response {spec.response!r} is no column. Write its name left of '~'.")
     if len(desc.lhs_termlist) != 1 or len(desc.lhs_termlist[0].factors) != 1:
         raise FormulaError(
-            f"The response {spec.response!r} is more than one column. Write the sum of two columns "
+            f"The response {spec.response!r} is more than one column. Write a sum or product of columns "
             f"as I({spec.response})."
         )
     what = "response"

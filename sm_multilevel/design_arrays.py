@@ -79,7 +79,7 @@ def design_from_arrays(
                 raise ValueError(f"{name} is missing (NaN) in every row.")
     if gone.any() and (missing != "drop" or random is not None):
         raise ValueError(
-            f"{int(gone.sum())} rows have missing values, in {', '.join(dict.fromkeys(culprits))}. "
+            f"{int(gone.sum())} of {n} rows have missing values, in {', '.join(dict.fromkeys(culprits))}. "
             "Drop or fill them, or use missing='drop'."
         )
     if gone.all():
@@ -117,7 +117,7 @@ def _array_columns(source, value, what, prefix):
     if isinstance(value, pd.DataFrame):
         doubled = value.columns[value.columns.duplicated()]
         if len(doubled):
-            raise ValueError(f"{what} has more than one column named {doubled[0]!r}.")
+            raise ValueError(f"{what} has more than one column named {doubled[0]!r}. Rename or drop the duplicates.")
         names = [str(c) for c in value.columns]
         columns = [
             numeric(source.vector(value[c], f"{what} {c!r}"), f"{what}: the column {c!r}") for c in value.columns
@@ -128,13 +128,14 @@ def _array_columns(source, value, what, prefix):
         matrix = numeric(source.vector(value, what), what)[:, None]
         return matrix, [str(value.name) if value.name is not None else f"{prefix}1"]
     matrix = np.asarray(value)
-    if matrix.dtype.kind not in "biuf":
-        raise ValueError(f"{what} is not numeric.")
-    matrix = matrix.astype(float, copy=False)
     if matrix.ndim == 1:
         matrix = matrix[:, None]
     if matrix.ndim != 2 or matrix.shape[0] != source.n:
         raise ValueError(f"{what} has shape {matrix.shape}; {source.n} rows are needed.")
+    if matrix.dtype.kind not in "biuf":
+        columns = [numeric(matrix[:, j], f"{what}: the column {j}") for j in range(matrix.shape[1])]
+        matrix = np.column_stack(columns) if columns else np.empty(matrix.shape)
+    matrix = matrix.astype(float, copy=False)
     return matrix, [f"{prefix}{j + 1}" for j in range(matrix.shape[1])]
 
 

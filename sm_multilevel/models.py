@@ -29,6 +29,7 @@ from sm_multilevel.checks import (
 from sm_multilevel.design import design_from_formula
 from sm_multilevel.design_arrays import design_from_arrays
 from sm_multilevel.estimation.fit import estimate_theta
+from sm_multilevel.formula.frame import suggest
 from sm_multilevel.formula.values import check_weights, numeric
 from sm_multilevel.objectives.crossprod import cross_products
 from sm_multilevel.objectives.linear import LinearObjective
@@ -37,6 +38,9 @@ from sm_multilevel.random_effects import RandomEffects, constant_column
 from sm_multilevel.results import MixedLMResults, MixedLMResultsWrapper
 
 __all__ = ["MixedLM"]
+
+_OPTIONS = ("groups", "re_formula", "vc_formula", "subset", "covariance", "offset", "var_weights", "freq_weights",
+            "missing", "exog_re", "exog_vc")  # fmt: skip
 
 
 class MultilevelModel(LikelihoodModel):
@@ -72,7 +76,8 @@ class MultilevelModel(LikelihoodModel):
         for name in ("missing_idx", "model_spec", "formula", "use_sqrt"):
             kwargs.pop(name, None)
         if kwargs:
-            raise TypeError(f"{type(self).__name__} has no option {next(iter(kwargs))!r}.")
+            name = next(iter(kwargs))
+            raise TypeError(f"{type(self).__name__} has no option {name!r}.{suggest(name, _OPTIONS)}")
         if design is None:
             design = design_from_arrays(
                 endog, exog, groups, exog_re, exog_vc, random=random, covariance=covariance,

@@ -101,6 +101,10 @@ def _keyword_pieces(source, groups, re_formula, vc_formula):
         raise ValueError(
             "vc_formula= must be a dict of name -> formula, for example {'classroom': '0 + C(classroom)'}."
         )
+    if isinstance(groups, str) and groups in (vc_formula or {}):
+        raise ValueError(
+            f"vc_formula= calls a component {groups!r}, which is the name of the grouping factor. Use another name."
+        )
     if vc_formula and len(names) > 1:
         raise ValueError(
             "vc_formula= goes with a single grouping factor. Write nested levels with bars, (1 | school/class)."
@@ -109,7 +113,7 @@ def _keyword_pieces(source, groups, re_formula, vc_formula):
     for depth, value in enumerate(names):
         values = source.vector(value, "groups")
         if np.ndim(values) != 1:
-            raise ValueError("groups= must be one-dimensional.")
+            raise ValueError("groups= must be one-dimensional; give nested levels as a list of columns.")
         if isinstance(value, str):
             label = value
         else:

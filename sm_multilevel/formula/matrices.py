@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 
 import numpy as np
@@ -74,7 +75,7 @@ class MatrixFormula:
         except patsy.PatsyError as error:
             raise _explain(error, self, frame) from error
         except ValueError as error:
-            raise FormulaError(f"{self.what} {self.text!r}: {error}") from error
+            raise FormulaError(f"{self.what} ({self.text}): {error}") from error
         if action.keep is None:
             return np.asarray(out)
         full = np.full((n, out.shape[1]), np.nan)
@@ -151,9 +152,10 @@ def build_matrices(texts, source, gone):
     if keep.any() and not keep.all() and any(_lost_level(f, source.view, keep) for f in with_data):
         # A level that occurs only in incomplete rows would be a column of zeros; R drops it too.
         kept = DataFrameView(source.frame[keep])
-        formulas = _learn(texts, source, kept)
-        with_data = [f for f in formulas if f.info.factor_infos]
-        built = patsy.build_design_matrices([f.info for f in with_data], kept, NA_action="raise")
+        with contextlib.suppress(patsy.PatsyError):  # an array of the user's that has the rows of all data
+            again = _learn(texts, source, kept)
+            built = patsy.build_design_matrices([f.info for f in again if f.info.factor_infos], kept, NA_action="raise")
+            formulas, with_data = again, [f for f in again if f.info.factor_infos]
     n = int(keep.sum())
     done = {id(f): np.asarray(m) for f, m in zip(with_data, built, strict=True)}
     matrices = []
@@ -162,7 +164,7 @@ def build_matrices(texts, source, gone):
         if matrix is None:
             matrix = np.ones((n, len(f.columns)))
         if matrix.shape[0] != n:
-            raise FormulaError(f"{f.what} {f.text!r} is a single value, not a column.")
+            raise FormulaError(f"{f.what} ({f.text}) is a single value, not a column.")
         matrices.append(matrix)
     return formulas, matrices, keep, action.culprits
 
@@ -179,7 +181,7 @@ def _learn(texts, source, view):
         except ValueError as error:
             twice = "mismatch between column_names" in str(error)
             problem = "two columns have the same name; a column named 'Intercept' must be renamed" if twice else error
-            raise FormulaError(f"{what} {text!r}: {problem}.") from error
+            raise FormulaError(f"{what} ({text}): {problem}.") from error
         for factor, found in info.factor_infos.items():
             if found.type == "categorical" and not factor.code.startswith("C("):
                 _check_levels(factor.code, found.categories, what)
@@ -224,7 +226,7 @@ def _lost_level(formula, view, keep):
 def _explain(error, formula, frame):
     """patsy's error as a sentence that names the column or level at fault."""
     text = str(error).split("\n")[0]
-    where = f"{formula.what} {formula.text!r}"
+    where = f"{formula.what} ({formula.text})"
     if "NameError" in text:
         name = text.split("'")[1]
         return FormulaError(
@@ -241,4 +243,4 @@ def _explain(error, formula, frame):
             f"{where}: {factor} has the level {level} in the new data, which was not in the data "
             f"that the model was fitted to (levels: {known})."
         )
-    return FormulaError(f"{where}: {text}")
+    return FormulaError(f"{where} cannot be evaluated: {text.replace('Error evaluating factor: ', '').rstrip('.')}.")

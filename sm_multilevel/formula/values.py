@@ -34,13 +34,14 @@ def numeric(values, what, response=False):
             raise ValueError(f"{what} holds text ({str(example)!r}), not numbers.{how}")
         strange = next((v for v in present if isinstance(v, complex) or not hasattr(v, "__float__")), None)
         if strange is not None:
-            raise ValueError(f"{what} holds a {type(strange).__name__} ({strange!r}), not numbers. Convert it first.")
+            raise ValueError(f"{what} holds a {type(strange).__name__} such as {strange!r}, not numbers. Convert it first.")
         out = np.full(values.shape, np.nan)
         out[~missing_mask(values)] = [float(v) for v in present]
         values = out
     values = values.astype(float, copy=False)
     if np.isinf(values).any():
-        raise ValueError(f"{what} has infinite values (first in row {int(np.flatnonzero(np.isinf(values))[0])}).")
+        row = int(np.flatnonzero(np.isinf(values))[0])
+        raise ValueError(f"{what} has infinite values (first in row {row}). Replace them, or leave these rows out.")
     return values
 
 
@@ -67,7 +68,7 @@ def check_weights(values, what, integer=False):
         row = int(np.flatnonzero(bad)[0])
         raise ValueError(
             f"{what} must be positive, but row {row} has {values[row]:g}"
-            f" ({int(bad.sum())} such rows). Leave these rows out with subset=."
+            f" ({int(bad.sum())} of {len(values)} rows are not). Leave these rows out with subset=."
         )
     if integer and not np.array_equal(values, np.round(values)):
         row = int(np.flatnonzero(values != np.round(values))[0])

@@ -176,8 +176,8 @@ def _fixed_columns(model, data):
         index = data.index if len(names) == 1 < len(data) else pd.Index([0 if data.name is None else data.name])
     try:
         values = np.asarray(data, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"exog is not numeric ({error}); give a frame to use the formula.") from None
+    except (TypeError, ValueError):
+        raise ValueError("exog is not numeric. Give numbers, or a frame to use the formula.") from None
     if values.ndim > 2:
         raise ValueError(f"exog has {values.ndim} dimensions; rows and columns are needed.")
     if values.ndim < 2:
