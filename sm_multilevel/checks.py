@@ -22,6 +22,7 @@ __all__ = [
     "check_response",
     "independent_columns",
     "start_theta",
+    "unknown_option",
     "users_level",
 ]
 
@@ -39,6 +40,12 @@ def users_level() -> int:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
         level, frame = level + 1, frame.f_back
     return level
+
+
+def unknown_option(where: str, name: str) -> str:
+    """What to say of an option that the models do not have."""
+    known = "groups re_formula vc_formula subset covariance offset var_weights freq_weights missing exog_re exog_vc"
+    return f"{where} has no option {name!r}.{suggest(name, known.split())}"
 
 
 def check_option(where: str, given, allowed) -> None:

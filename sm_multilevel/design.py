@@ -13,7 +13,7 @@ import pandas as pd
 import patsy
 from patsy.eval import EvalEnvironment
 
-from sm_multilevel.formula.frame import Expression, RowSource, as_frame, missing_mask
+from sm_multilevel.formula.frame import RowSource, as_frame, missing_mask
 from sm_multilevel.formula.matrices import build_matrices, environment
 from sm_multilevel.formula.terms import FormulaError, parse
 from sm_multilevel.formula.values import check_finite, numeric
@@ -111,9 +111,9 @@ def design_from_formula(
     source = RowSource(frame, positions, full.index, environment(env))
 
     recipes = random_recipes(spec, source, groups, re_formula, vc_formula, covariance)
-    offsets = tuple(Expression(code, source.env, "offset") for code in spec.offsets)
+    offsets = tuple(source.expression(code, "offset") for code in spec.offsets)
     if isinstance(offset, str) and offset not in frame.columns:  # an expression, to be evaluated on new data too
-        offsets, offset = (*offsets, Expression(offset, source.env, "offset")), None
+        offsets, offset = (*offsets, source.expression(offset, "offset")), None
     response = _response(spec, source)
     vectors = {"the response " + repr(spec.response): response}
     for expression in offsets:
@@ -177,7 +177,7 @@ def design_from_formula(
         offset_name = str(getattr(offset, "name", None) or "offset")
     # The arrays of the fit are not carried along for new data.
     random = tuple((replace(r, given=None), f) for r, f in zip(recipes, formulas[1:], strict=True))
-    recipe = Recipe(formulas[0], random, offsets, offset_name)
+    recipe = Recipe(source.expression(spec.response, "response"), formulas[0], random, offsets, offset_name)
     design = Design(
         endog=kept(response),
         exog=matrices[0],

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib import cbook, rcParams
+from matplotlib.colors import to_rgb
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from scipy import stats
 from statsmodels.graphics.utils import create_mpl_ax, create_mpl_fig
 from statsmodels.nonparametric.smoothers_lowess import lowess
@@ -25,8 +27,10 @@ __all__ = ["KINDS", "caterpillar", "fitted", "plot", "qq", "residuals"]
 
 # Up to here every row is drawn; beyond it rows are counted in hexagons.
 MAX_POINTS = 10_000
-# A level's name is cut to this many characters.
+# A level's name is cut to this many characters, or to what has room.
 MAX_NAME = 28
+# Intervals closer than this many points are drawn as a band behind the curve of the effects.
+DENSE = 3.0
 # A Q-Q plot of more values than this leaves out some from the middle.
 MAX_QUANTILES = 2_000
 PANELS_A_ROW = 3
@@ -62,9 +66,9 @@ def caterpillar(result, group=None, column=None, ax=None, alpha=0.05, max_labels
     """Predicted random effects with their intervals, ordered by size.
 
     The intervals are normal ones from the standard errors of ``result.ranef(conditional_se=True)``,
-    which include the uncertainty of the fixed effects. Intervals that exclude zero have the second
-    colour of the cycle and filled markers. They are for one level at a time: two of them that
-    overlap are not a test of a difference.
+    which include the uncertainty of the fixed effects. Those that exclude zero have the second
+    colour of the cycle and filled markers; the title counts them. Each is for one level by itself:
+    whether two of them overlap is not a test of their difference.
 
     Parameters
     ----------
@@ -103,18 +107,21 @@ def caterpillar(result, group=None, column=None, ax=None, alpha=0.05, max_labels
     >>> df = sleepstudy.load_pandas().data
     >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
     >>> [ax.get_title() for ax in caterpillar(res).axes]
-    ['Intercept by Subject', 'Days by Subject']
+    ['Intercept by Subject\\n3 of 18 intervals exclude zero', 'Days by Subject\\n6 of 18 intervals exclude zero']
     """
     _check_alpha(alpha)
     panels = _select(result, group, column)
     if ax is not None:
         fig, ax = create_mpl_ax(ax)
-        _draw_caterpillar(ax, panels[0], alpha, max_labels, style)
+        labels, letters = _room(ax)
+        _draw_caterpillar(ax, panels[0], alpha, min(max_labels, labels), letters, style)
         return fig
-    heights = [_height_of_labels(len(p.levels)) if len(p.levels) <= max_labels else 0.0 for p in panels]
-    fig, axes = _grid(panels, heights, _width_of_names(panels, max_labels))
+    labelled = [p if len(p.levels) <= max_labels else None for p in panels]
+    heights = [_label_points() * 1.35 * (len(p.levels) + 1) / 72 if p else 0.0 for p in labelled]
+    longest = max((len(name) for p in labelled if p for name in _names(p.levels, MAX_NAME)), default=0)
+    fig, axes = _grid(heights, max(0, longest - 6) * _letter())
     for one, panel in zip(axes, panels):
-        _draw_caterpillar(one, panel, alpha, max_labels, style)
+        _draw_caterpillar(one, panel, alpha, max_labels, MAX_NAME, style)
     _tighten(fig)
     return fig
 
@@ -125,9 +132,9 @@ def qq(result, which="ranef", group=None, column=None, ax=None, alpha=0.05, **st
     Predicted effects are divided by their own standard deviations, sqrt(var(b) - se^2) with the
     standard errors of ``result.ranef(conditional_se=True)``, so that levels of different sizes are
     comparable (Lange and Ryan 1989, Annals of Statistics 17, 624-642). Levels on which the data
-    say nothing are left out. Residuals are conditional ones, with precision weights multiplied by
-    their square roots, and divided by their standard deviation. The band is pointwise, for as many independent
-    standard normal values.
+    say nothing are left out. Residuals are conditional ones, multiplied by the square roots of
+    precision weights and divided by their standard deviation. The band is pointwise, for as many
+    independent standard normal values; of more than 2,000 values, some in the middle are not drawn.
 
     Parameters
     ----------
@@ -152,9 +159,7 @@ def qq(result, which="ranef", group=None, column=None, ax=None, alpha=0.05, **st
     _check_alpha(alpha)
     if which == "ranef":
         panels = _select(result, group, column)
-        samples = [
-            (p.standardized(), f"{p.title}{p.note}", "standardised random effect") for p in panels
-        ]
+        samples = [(p.standardized(), p.title, "standardised random effect") for p in panels]
     elif which == "resid":
         if group is not None or column is not None:
             raise ValueError("group= and column= choose random effects; which='resid' has none of them.")
@@ -167,7 +172,7 @@ def qq(result, which="ranef", group=None, column=None, ax=None, alpha=0.05, **st
         fig, ax = create_mpl_ax(ax)
         _draw_qq(ax, *samples[0], alpha, style)
         return fig
-    fig, axes = _grid(samples, [0.0] * len(samples), 0.0)
+    fig, axes = _grid([0.0] * len(samples))
     for one, sample in zip(axes, samples):
         _draw_qq(one, *sample, alpha, style)
     _tighten(fig)
@@ -194,15 +199,17 @@ def residuals(result, ax=None):
     x = np.asarray(result.fittedvalues, dtype=float)
     fig, ours = create_mpl_ax(ax)
     _draw_cloud(ours, x, y)
-    ours.axhline(0.0, color=_ink(ours), linestyle="--", linewidth=_thin())
+    ours.axhline(0.0, **_reference(ours))
     smooth = _smooth(x, y)
     if smooth is not None:
-        ours.plot(smooth[:, 0], smooth[:, 1], color="C1", label="lowess")
-        ours.legend(loc="best" if len(x) <= MAX_POINTS else "upper right")
-    weighted = "weighted residual" if _weights(result) is not None else "residual"
-    ours.set_xlabel(f"fitted value of {_plain(result.model.endog_names)}, random effects included")
-    ours.set_ylabel(weighted)
-    ours.set_title(f"Residuals against fitted values ({len(x):,} rows)")
+        (curve,) = ours.plot(smooth[:, 0], smooth[:, 1], color=_cycle(1), label="lowess")
+        if len(x) > MAX_POINTS:
+            # A rim in the background's colour: hexagons may have the curve's own.
+            rim = withStroke(linewidth=curve.get_linewidth() + 2, foreground=ours.get_facecolor())
+            curve.set_path_effects([rim])
+    ours.set_xlabel(f"fitted {_plain(result.model.endog_names)} (conditional)")
+    ours.set_ylabel("residual" if _weights(result) is None else "weighted residual")
+    ours.set_title(f"Residuals{'' if smooth is None else ' and lowess curve'} ({len(x):,} rows)")
     if ax is None:
         _tighten(fig)
     return fig
@@ -225,13 +232,11 @@ def fitted(result, ax=None):
     y = np.asarray(result.model.endog, dtype=float)
     fig, ours = create_mpl_ax(ax)
     _draw_cloud(ours, x, y)
-    ours.axline((x.mean(), x.mean()), slope=1.0, color=_ink(ours), linestyle="--", linewidth=_thin(),
-                label="equal")  # fmt: skip
-    ours.legend(loc="upper left")
+    ours.axline((x.mean(), x.mean()), slope=1.0, **_reference(ours))
     name = _plain(result.model.endog_names)
-    ours.set_xlabel(f"fitted value of {name}, random effects included")
+    ours.set_xlabel(f"fitted {name} (conditional)")
     ours.set_ylabel(f"observed {name}")
-    ours.set_title(f"Response against fitted values ({len(x):,} rows)")
+    ours.set_title(f"Observed and fitted ({len(x):,} rows)")
     if ax is None:
         _tighten(fig)
     return fig
@@ -264,14 +269,16 @@ class _Panel:
         return f"{_plain(self.column)} by {_plain(self.group)}"
 
     @property
-    def note(self) -> str:
-        return "" if self.variance > 0 else "\n(variance estimated as zero)"
+    def is_zero(self) -> bool:
+        return not (self.variance > 0 and self.effects.any())
 
     def standardized(self) -> np.ndarray:
         """Effects over their own standard deviations; those that are known to be zero left out."""
+        if self.is_zero:
+            return np.zeros_like(self.effects)
         own = self.variance - self.errors**2
         told = own > 1e-10 * self.variance
-        return self.effects[told] / np.sqrt(own[told]) if told.any() else self.effects
+        return self.effects[told] / np.sqrt(own[told])
 
 
 def _select(result, group, column) -> list[_Panel]:
@@ -288,9 +295,7 @@ def _select(result, group, column) -> list[_Panel]:
         for term in (solutions[i] for i in groups[name]):
             errors = np.sqrt(np.maximum(np.einsum("mjj->mj", term.cov_posterior), 0.0))
             for j, label in enumerate(term.columns):
-                panels.append(
-                    _Panel(name, label, term.levels, term.effects[:, j], errors[:, j], float(term.cov[j, j]))
-                )
+                panels.append(_Panel(name, label, term.levels, term.effects[:, j], errors[:, j], float(term.cov[j, j])))
     if column is not None:
         known = list(dict.fromkeys(p.column for p in panels))
         panels = [p for p in panels if p.column == column]
@@ -340,7 +345,7 @@ def _smooth(x, y):
 # -- drawing ---------------------------------------------------------------------------------
 
 
-def _draw_caterpillar(ax, panel, alpha, max_labels, style):
+def _draw_caterpillar(ax, panel, alpha, max_labels, letters, style):
     order = np.argsort(panel.effects, kind="stable")
     m = len(order)
     effects = panel.effects[order]
@@ -348,45 +353,42 @@ def _draw_caterpillar(ax, panel, alpha, max_labels, style):
     at = np.arange(m)
     apart = np.abs(effects) > reach
 
-    points = _axes_height(ax) * 72 / m
-    dense = points < 3
-    if dense:
-        # The points are a curve, and the intervals a band behind it.
-        look = {"marker": "o", "markersize": 1.5, "markeredgewidth": 0.0, "elinewidth": max(0.3, 0.6 * points)}
-    else:
-        look = {
-            "marker": "o",
-            "markersize": min(rcParams["lines.markersize"], 0.6 * points),
-            "elinewidth": min(rcParams["lines.linewidth"], 0.3 * points),
-        }
-    look.update(cbook.normalize_kwargs(style, Line2D))
-    for which, color in ((~apart, "C0"), (apart, "C1")):
+    row = 72 * _inches(ax)[1] / m
+    dense = row < DENSE
+    wanted = cbook.normalize_kwargs(style, Line2D)
+    for which, place in ((~apart, 0), (apart, 1)):
         if not which.any():
             continue
-        mine = {"color": color, **look}
-        if not dense and color == "C0":
-            mine.setdefault("markerfacecolor", ax.get_facecolor())
-        drawn = ax.errorbar(effects[which], at[which], xerr=reach[which], linestyle="none", **mine)
+        color = wanted.get("color", _cycle(place))
+        look: dict[str, Any]
+        if dense:
+            # A pale band of intervals, and on it the effects as a curve.
+            look = {"markersize": 1.5, "markeredgewidth": 0.0, "elinewidth": max(row, 0.3)}
+            look["ecolor"] = 0.4 * np.array(to_rgb(color)) + 0.6 * np.array(to_rgb(ax.get_facecolor()))
+        else:
+            look = {"markersize": min(rcParams["lines.markersize"], 0.6 * row),
+                    "elinewidth": min(rcParams["lines.linewidth"], 0.3 * row)}  # fmt: skip
+            if place == 0:
+                look["markerfacecolor"] = ax.get_facecolor()
+        look = {"marker": "o", "linestyle": "none", "color": color, **look, **wanted}
+        drawn = ax.errorbar(effects[which], at[which], xerr=reach[which], **look)
         if dense:
             for lines in drawn.lines[2]:
-                lines.set_alpha(0.5)
-        if color == "C1":
-            drawn.set_label(f"excludes zero ({which.sum():,})")
-            # An ordered plot has its empty corner beside the ends that exclude zero.
-            above = (effects[which] > 0).sum() >= which.sum() / 2
-            ax.legend(handles=[drawn], loc="upper left" if above else "lower right")
-    ax.axvline(0.0, color=_ink(ax), linestyle="--", linewidth=_thin(), zorder=0.9)
+                lines.set_snap(False)  # snapped to pixels, the rows would make stripes
+    ax.axvline(0.0, **_reference(ax), zorder=2.05 if dense else 0.9)
 
     pad = max(0.75, 0.01 * m)
     ax.set_ylim(-pad, m - 1 + pad)
-    if m <= max_labels and m * _label_size() <= _axes_height(ax) * 72:
+    if m <= max_labels:
         ax.set_yticks(at)
-        ax.set_yticklabels([_name(panel.levels[i]) for i in order])
+        names = _names(panel.levels, letters)
+        ax.set_yticklabels([names[i] for i in order])
     else:
         ax.set_yticks([])
+    note = f"{apart.sum():,} of {m:,} intervals exclude zero"
+    ax.set_title(f"{panel.title}\n{'variance estimated as zero' if panel.is_zero else note}")
     ax.set_xlabel(f"predicted random effect ({100 * (1 - alpha):.10g}% interval)")
     ax.set_ylabel(f"{_plain(panel.group)} ({m:,} levels)")
-    ax.set_title(f"{panel.title}{panel.note}")
 
 
 def _draw_qq(ax, values, title, name, alpha, style):
@@ -394,20 +396,18 @@ def _draw_qq(ax, values, title, name, alpha, style):
     values = np.sort(values)
     rank = _ranks(n)
     x = stats.norm.ppf((rank - 0.5) / n)
-    lower, upper = (
-        stats.norm.ppf(stats.beta.ppf(tail, rank, n + 1 - rank)) for tail in (alpha / 2, 1 - alpha / 2)
-    )
+    lower, upper = (stats.norm.ppf(stats.beta.ppf(tail, rank, n + 1 - rank)) for tail in (alpha / 2, 1 - alpha / 2))
     ax.fill_between(x, lower, upper, color=_ink(ax), alpha=0.15, linewidth=0,
                     label=f"{100 * (1 - alpha):.10g}% band")  # fmt: skip
-    ax.plot(x, x, color=_ink(ax), linestyle="--", linewidth=_thin())
+    ax.plot(x, x, **_reference(ax))
     size = rcParams["lines.markersize"] * min(1.0, max(0.4, (100 / n) ** 0.25))
-    look = {"color": "C0", "marker": "o", "markersize": size, "linestyle": "none"}
+    look = {"color": _cycle(0), "marker": "o", "markersize": size, "linestyle": "none"}
     look.update(cbook.normalize_kwargs(style, Line2D))
     ax.plot(x, values[rank - 1], **look)
     ax.legend(loc="upper left")
     ax.set_xlabel("standard normal quantile")
     ax.set_ylabel(name)
-    ax.set_title(f"{title} (n = {n:,})" if "\n" not in title else title)
+    ax.set_title(f"{title} (n = {n:,})" if values.any() else f"{title}\nvariance estimated as zero")
 
 
 def _ranks(n) -> np.ndarray:
@@ -423,11 +423,14 @@ def _ranks(n) -> np.ndarray:
 def _draw_cloud(ax, x, y):
     """Points, or of many rows their counts in hexagons."""
     n = len(x)
+    if np.ptp(x) <= 1e-6 * np.ptp(y):
+        # All fitted values the same: an axis of rounding errors would tell nothing.
+        ax.set_xlim(x.mean() - np.ptp(y) / 2, x.mean() + np.ptp(y) / 2)
     if n > MAX_POINTS:
         cells = ax.hexbin(x, y, gridsize=60, bins="log", mincnt=1, linewidths=0.2)
         ax.figure.colorbar(cells, ax=ax, label="rows in a hexagon")
         return
-    ax.plot(x, y, color="C0", marker="o", linestyle="none", markeredgewidth=0,
+    ax.plot(x, y, color=_cycle(0), marker="o", linestyle="none", markeredgewidth=0,
             markersize=rcParams["lines.markersize"] * min(1.0, max(0.5, (200 / n) ** 0.25)),
             alpha=min(0.8, max(0.25, (500 / n) ** 0.5)))  # fmt: skip
 
@@ -435,21 +438,21 @@ def _draw_cloud(ax, x, y):
 # -- sizes, colours, names -------------------------------------------------------------------
 
 
-def _grid(panels, heights, names):
+def _grid(heights, names=0.0):
     """A new figure with an Axes for each panel, in rows of three.
 
-    `heights` are the inches that panels need, 0 for the usual; `names` the inches that each
-    panel's names of levels take in width.
+    `heights` are the inches that panels need, 0 for the usual; `names` the inches that names of
+    levels take beside a panel.
     """
     width, height = rcParams["figure.figsize"]
-    columns = min(len(panels), PANELS_A_ROW)
-    rows = [heights[i : i + columns] for i in range(0, len(panels), columns)]
+    columns = min(len(heights), PANELS_A_ROW)
+    rows = [heights[i : i + columns] for i in range(0, len(heights), columns)]
     body = [max([0.75 * height, *row]) for row in rows]
     share = {1: 1.0, 2: 0.75}.get(columns, 0.65)
     size = (columns * (share * width + names), sum(body) + 0.25 * height * len(rows))
     fig = create_mpl_fig(figsize=size)
     spec = fig.add_gridspec(len(rows), columns, height_ratios=body)
-    return fig, [fig.add_subplot(spec[divmod(i, columns)]) for i in range(len(panels))]
+    return fig, [fig.add_subplot(spec[divmod(i, columns)]) for i in range(len(heights))]
 
 
 def _tighten(fig):
@@ -458,33 +461,50 @@ def _tighten(fig):
         fig.tight_layout()
 
 
-def _axes_height(ax) -> float:
-    """Inches."""
-    return ax.get_window_extent().height / ax.figure.dpi
+def _inches(ax) -> tuple[float, float]:
+    """Width and height."""
+    box = ax.get_window_extent()
+    return box.width / ax.figure.dpi, box.height / ax.figure.dpi
 
 
-def _label_size() -> float:
-    """Size of the tick labels in points."""
+def _label_points() -> float:
+    """Height of the labels of ticks."""
     return FontProperties(size=rcParams["ytick.labelsize"]).get_size_in_points()
 
 
-def _height_of_labels(n) -> float:
-    return 1.35 * _label_size() * (n + 1) / 72
+def _letter() -> float:
+    """Inches that a letter of the labels of ticks is wide."""
+    return 0.6 * _label_points() / 72
 
 
-def _width_of_names(panels, max_labels) -> float:
-    """Inches that names of levels take beyond the few characters that have room anyway."""
-    lengths = [len(_name(level)) for p in panels if len(p.levels) <= max_labels for level in p.levels]
-    return max(0, max(lengths, default=0) - 6) * 0.6 * _label_size() / 72
+def _room(ax) -> tuple[int, int]:
+    """How many names of levels fit beside a given Axes, and of how many letters."""
+    width, height = _inches(ax)
+    return int(72 * height / _label_points()), int(np.clip(width / 3 / _letter(), 8, MAX_NAME))
 
 
-def _name(level) -> str:
-    """Name of a level on one line, cut in its middle if long."""
-    text = " ".join(str(level).split())
-    if len(text) > MAX_NAME:
-        half = (MAX_NAME - 1) // 2
-        text = f"{text[: MAX_NAME - 1 - half]}…{text[-half:]}"
-    return _plain(text)
+def _names(levels, letters) -> list[str]:
+    """Names of levels, each on one line, cut where that leaves them distinct."""
+    whole = [" ".join(str(level).split()) for level in levels]
+    common = next((i for i, seen in enumerate(zip(*whole)) if len(set(seen)) > 1), 0)
+    half = letters // 2
+
+    def from_difference(name):
+        rest = name[common:]
+        return f"…{rest}" if len(rest) < letters else f"…{rest[: letters - 2]}…"
+
+    ways = [
+        lambda name: f"{name[: letters - 1]}…",
+        lambda name: f"…{name[1 - letters :]}",
+        lambda name: f"{name[: letters - half - 1]}…{name[-half:]}",
+        from_difference,
+    ]
+    cut = whole
+    for way in ways if max(map(len, whole)) > letters else []:
+        cut = [name if len(name) <= letters else way(name) for name in whole]
+        if len(set(cut)) == len(set(whole)):
+            break
+    return [_plain(name) for name in cut]
 
 
 def _plain(text) -> str:
@@ -492,10 +512,16 @@ def _plain(text) -> str:
     return str(text).replace("$", r"\$")
 
 
+def _cycle(place):
+    """A colour of the cycle that is set now, whatever is set when the figure is drawn."""
+    return to_rgb(f"C{place}")
+
+
 def _ink(ax):
-    """Colour of the Axes' own text: seen on any background."""
+    """Colour of the Axes' own text: seen on its background."""
     return ax.xaxis.label.get_color()
 
 
-def _thin() -> float:
-    return 0.6 * rcParams["lines.linewidth"]
+def _reference(ax) -> dict[str, Any]:
+    """How the line is drawn that data are compared with."""
+    return {"color": _ink(ax), "linestyle": "--", "linewidth": 0.6 * rcParams["lines.linewidth"]}

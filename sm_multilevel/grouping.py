@@ -112,7 +112,9 @@ def match_levels(parts: list, levels: pd.Index) -> np.ndarray:
     """Level number of each row of new data, -1 for a level that is not known or missing."""
     if len(parts) == 1:
         values = parts[0]
-        labels = np.asarray(values, dtype=object) if isinstance(values, pd.Categorical) else values
+        labels = np.asarray(values, dtype=object) if isinstance(values, pd.Categorical) else np.asarray(values)
     else:
-        labels = [":".join(row) for row in zip(*map(_text, parts), strict=True)]
-    return np.asarray(levels.get_indexer(pd.Index(labels)), dtype=np.intp)
+        labels = np.array([":".join(row) for row in zip(*map(_text, parts), strict=True)], dtype=object)
+    # Older pandas guess the type of objects.
+    index = pd.Index(labels, dtype=object) if labels.dtype == object else pd.Index(labels)
+    return np.asarray(levels.get_indexer(index), dtype=np.intp)

@@ -23,24 +23,21 @@ from sm_multilevel.checks import (
     check_random_terms,
     check_response,
     independent_columns,
-    users_level,
     start_theta,
+    unknown_option,
+    users_level,
 )
 from sm_multilevel.design import design_from_formula
 from sm_multilevel.design_arrays import design_from_arrays
 from sm_multilevel.estimation.fit import estimate_theta
-from sm_multilevel.formula.frame import suggest
 from sm_multilevel.formula.values import check_weights, numeric
 from sm_multilevel.objectives.crossprod import cross_products
 from sm_multilevel.objectives.linear import LinearObjective
-from sm_multilevel.objectives.unprofiled import hessian, score
+from sm_multilevel.objectives.unprofiled import hessian, loglike, score
 from sm_multilevel.random_effects import RandomEffects, constant_column
 from sm_multilevel.results import MixedLMResults, MixedLMResultsWrapper
 
 __all__ = ["MixedLM"]
-
-_OPTIONS = ("groups", "re_formula", "vc_formula", "subset", "covariance", "offset", "var_weights", "freq_weights",
-            "missing", "exog_re", "exog_vc")  # fmt: skip
 
 
 class MultilevelModel(LikelihoodModel):
@@ -76,8 +73,7 @@ class MultilevelModel(LikelihoodModel):
         for name in ("missing_idx", "model_spec", "formula", "use_sqrt"):
             kwargs.pop(name, None)
         if kwargs:
-            name = next(iter(kwargs))
-            raise TypeError(f"{type(self).__name__} has no option {name!r}.{suggest(name, _OPTIONS)}")
+            raise TypeError(unknown_option(type(self).__name__, next(iter(kwargs))))
         if design is None:
             design = design_from_arrays(
                 endog, exog, groups, exog_re, exog_vc, random=random, covariance=covariance,
@@ -127,9 +123,7 @@ class MultilevelModel(LikelihoodModel):
         self.group_names = [t.name or t.group for t in design.terms]
         self.is_component = [t.is_component for t in design.terms]
         self._init_keys = ["random", "offset", "var_weights", "freq_weights"]
-        self._data_attr.extend(
-            ["design", "effects", "random", "offset", "var_weights", "freq_weights", "data.frame"]
-        )
+        self._data_attr.extend(["design", "effects", "random", "offset", "var_weights", "freq_weights", "data.frame"])
 
     def require_data(self, what: str) -> None:
         """Raise if a result's remove_data() has dropped the rows."""
@@ -252,9 +246,7 @@ class MultilevelModel(LikelihoodModel):
         self.require_data("refit()")
         endog = numeric(endog, "The response", response=True)
         if endog.shape != self.endog.shape:
-            raise ValueError(
-                f"The response has shape {endog.shape}; the fit used {self.endog.shape[0]} rows."
-            )
+            raise ValueError(f"The response has shape {endog.shape}; the fit used {self.endog.shape[0]} rows.")
         if not np.isfinite(endog).all():
             raise ValueError("The response has values that are not finite.")
         model = type(self)(None, None, design=replace(self.design, endog=endog))
@@ -268,6 +260,7 @@ class MultilevelModel(LikelihoodModel):
         """A model with another formula or options on this model's data."""
         check_option("update", changes, allowed=tuple(self._settings))
         settings = dict(self._settings, **changes)
+        env = env.with_outer_namespace(self.recipe.namespace)
         if data is None:
             self.require_data("update() without new data")
             data = self.data.frame
@@ -451,9 +444,7 @@ class MixedLM(MultilevelModel):
         use_t = None if use_t is None else check_flag("use_t", use_t)
         alpha = check_alpha(alpha)
         if cov_type != "nonrobust":
-            raise ValueError(
-                f"cov_type={cov_type!r} is not available for mixed models yet; use 'nonrobust'."
-            )
+            raise ValueError(f"cov_type={cov_type!r} is not available for mixed models yet; use 'nonrobust'.")
         start = start_theta(start_params, self.k_fixed, self.effects.n_params)
         with one_blas_thread():
             objective = self.objective(reml)
@@ -476,9 +467,7 @@ class MixedLM(MultilevelModel):
                     ConvergenceWarning,
                     stacklevel=users_level(),
                 )
-            result = MixedLMResults(
-                self, record, state, reml=reml, use_t=use_t, start_params=start_params, alpha=alpha
-            )
+            result = MixedLMResults(self, record, state, reml=reml, use_t=use_t, start_params=start_params, alpha=alpha)
         return MixedLMResultsWrapper(result)
 
     def _fit_zeros(self, keep_index=None, start_params=None, **kwargs):
@@ -493,6 +482,7 @@ class MixedLM(MultilevelModel):
         return len(self.design.exog_names) if self.design is not None else len(self.data.param_names)
 
     def _unpack(self, params):
+        self.require_data("The likelihood")
         params = np.asarray(params, dtype=float)
         p, k = self.k_fixed, self.effects.n_params
         if params.shape != (p + 1 + k,):
@@ -526,16 +516,7 @@ class MixedLM(MultilevelModel):
             If params has another length.
         """
         beta, sigma2, theta = self._unpack(params)
-        state = self.objective(reml).state(theta)
-        df = state.deviance.df
-        rss = state.rss
-        if not reml and beta.size:
-            delta = state.data.scaling.beta(state.beta) - beta
-            used = np.linalg.solve(state.data.scaling.map, delta)
-            rss = rss + used @ state.xvx @ used
-        profiled = df * (1.0 + np.log(2 * np.pi * state.sigma2))
-        value = state.value - profiled + df * np.log(2 * np.pi * sigma2) + rss / sigma2
-        return float(-0.5 * value)
+        return loglike(self.objective(reml), beta, sigma2, theta)
 
     def score(self, params, reml=False):
         """Gradient of `loglike`; shape (p + 1 + k,)."""

@@ -21,7 +21,7 @@ def random_recipes(spec: FormulaSpec, source, groups, re_formula, vc_formula, co
             if value is not None:
                 raise FormulaError(f"The formula has random terms in bars and {name}= is given too. Use one of them.")
         pieces = [
-            (_label(t.group), tuple(Expression(g, source.env, f"group {t.label!r}") for g in t.group),
+            (_label(t.group), tuple(source.expression(g, f"group {t.label!r}") for g in t.group),
              None, t.expr, _label(t.group), not t.correlated)
             for t in spec.terms
         ]  # fmt: skip
@@ -119,7 +119,7 @@ def _keyword_pieces(source, groups, re_formula, vc_formula):
         else:
             label = getattr(value, "name", None) or ("group" if depth == 0 else f"group{depth + 1}")
         # New data have an array's values in a column of its name.
-        part = Expression(str(label), source.env, "groups")
+        part = Expression(str(label), source.env, "groups", [str(label)])
         levels.append((str(label), part, None if by_name else values))
     by_level = _re_formulas(re_formula, [n for n, *_ in levels], default=not vc_formula)
     pieces = []
@@ -169,7 +169,7 @@ def _variance_component(source, level, name, text):
         factors: list[tuple] = []
         numeric: list[tuple] = []
         for factor in terms[0].factors:
-            expression = Expression(factor.name(), source.env, f"vc_formula {name!r}")
+            expression = source.expression(factor.name(), f"vc_formula {name!r}")
             values = expression.values(source.frame, source.view)
             boxed = factor.name().startswith("C(")
             kind = getattr(values, "dtype", None)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sm_multilevel.covariance import Covariance
-from sm_multilevel.formula.frame import as_frame, convert_column
+from sm_multilevel.formula.frame import Expression, as_frame, convert_column
 from sm_multilevel.formula.matrices import MatrixFormula
 from sm_multilevel.formula.terms import FormulaError
 from sm_multilevel.formula.values import numeric
@@ -78,6 +78,7 @@ class Recipe:
 
     Attributes
     ----------
+    response : Expression
     fixed : MatrixFormula
     random : tuple of (TermRecipe, MatrixFormula)
     offsets : tuple of Expression
@@ -85,10 +86,23 @@ class Recipe:
         Column given in ``offset=``, or the name of the array ("offset" if it has none).
     """
 
+    response: Expression
     fixed: MatrixFormula
     random: tuple
     offsets: tuple
     offset_name: str | None
+
+    @property
+    def namespace(self) -> dict:
+        """The user's names that the formulas refer to, other than columns."""
+        out = dict(self.response.space)
+        for term, matrix in self.random:
+            for part in term.parts:
+                out.update(part.space)
+            out.update(matrix.namespace)
+        for expression in self.offsets:
+            out.update(expression.space)
+        return {**out, **self.fixed.namespace}
 
     def apply(self, data, levels, include_random: bool) -> NewData:
         """Evaluate on new data.

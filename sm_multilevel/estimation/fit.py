@@ -77,7 +77,14 @@ def estimate_theta(
     for name, how, first in _plan(objective, effects, method, start):
         theta = first
         for _ in range(6):  # leaving the boundary restarts from there
-            found = METHODS[how](objective.point, theta, tol=tol, maxiter=maxiter, radius=0.5, callback=callback)
+            found = METHODS[how](
+                objective.point,
+                theta,
+                tol=tol,
+                maxiter=maxiter,
+                radius=0.5 * max(1.0, float(np.linalg.norm(theta))),
+                callback=callback,
+            )
             evaluations += found.evaluations
             iterations += found.iterations
             if not np.isfinite(found.value):

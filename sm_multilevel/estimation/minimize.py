@@ -105,7 +105,6 @@ def newton(
         return Minimum(theta, here.value, 1, 0, "the objective is not finite at the start", False)
     gradient, model = here.gradient(), here.curvature()
     correction = np.zeros_like(model)
-    best_radius = radius
     while evaluations < maxiter:
         step, promised = _step(gradient, model + correction, radius)
         if promised <= max(tol, _NOISE * abs(here.value)):
@@ -117,8 +116,10 @@ def newton(
         size = float(np.linalg.norm(step))
         if ratio < 0.25:
             radius = 0.25 * size
-        elif ratio > 0.75 and size > 0.9 * radius:
-            radius = min(2.5 * radius, 1e4 * best_radius)
+        elif ratio > 0.75:
+            # Steps shrink towards the optimum, and the radius with them: what the model
+            # still has wrong cannot throw a late step far away.
+            radius = 2.5 * size
         if not np.isfinite(there.value):
             if radius < 1e-14:
                 break

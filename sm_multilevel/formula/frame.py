@@ -224,7 +224,11 @@ class RowSource:
 
     def evaluate(self, code: str, what: str):
         """Value of a Python expression over the data's columns."""
-        return Expression(code, self.env, what).values(self.frame, self.view)
+        return self.expression(code, what).values(self.frame, self.view)
+
+    def expression(self, code: str, what: str) -> Expression:
+        """An expression whose names are columns first."""
+        return Expression(code, self.env, what, self.frame.columns)
 
 
 class Expression:
@@ -239,9 +243,11 @@ class Expression:
         the expression can be pickled.
     what : str
         Which part of the model it is, for messages.
+    columns : sequence of str
+        Names that are columns, whatever else they mean outside.
     """
 
-    def __init__(self, code: str, env, what: str):
+    def __init__(self, code: str, env, what: str, columns=()):
         self.code, self.what = code, what
         self.space = {}
         try:
@@ -249,7 +255,7 @@ class Expression:
         except SyntaxError:
             names = set()
         for name in names:
-            if name in env.namespace:
+            if name in env.namespace and name not in columns:
                 self.space[name] = env.namespace[name]
 
     def __getstate__(self):

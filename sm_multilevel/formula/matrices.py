@@ -10,7 +10,7 @@ import patsy
 from patsy import builtins as _builtins
 from patsy.categorical import categorical_to_int
 from patsy.design_info import DesignInfo
-from patsy.eval import EvalEnvironment
+from patsy.eval import EvalEnvironment, ast_names
 
 from sm_multilevel.formula import pickling
 from sm_multilevel.formula.frame import DataFrameView, suggest
@@ -81,6 +81,12 @@ class MatrixFormula:
         full = np.full((n, out.shape[1]), np.nan)
         full[action.keep] = out
         return full
+
+    @property
+    def namespace(self) -> dict:
+        """The user's names that the formula refers to, other than columns."""
+        spaces = {f.code: found.state["eval_env"].namespace for f, found in self.info.factor_infos.items()}
+        return {name: space[name] for code, space in spaces.items() for name in ast_names(code) if name in space}
 
     def __getstate__(self):
         return dict(self.__dict__, info=pickling.dumps(self.info))
@@ -183,6 +189,10 @@ def _learn(texts, source, view):
             problem = "two columns have the same name; a column named 'Intercept' must be renamed" if twice else error
             raise FormulaError(f"{what} ({text}): {problem}.") from error
         for factor, found in info.factor_infos.items():
+            # patsy also keeps a variable of the user's that has a column's name, perhaps the data themselves.
+            space = found.state["eval_env"]
+            names = [n for n in ast_names(factor.code) if n in space.namespace and n not in view]
+            found.state["eval_env"] = space.subset(names)
             if found.type == "categorical" and not factor.code.startswith("C("):
                 _check_levels(factor.code, found.categories, what)
         formulas.append(MatrixFormula(text, info, what))
@@ -229,9 +239,8 @@ def _explain(error, formula, frame):
     where = f"{formula.what} ({formula.text})"
     if "NameError" in text:
         name = text.split("'")[1]
-        return FormulaError(
-            f"{where}: there is no column {name!r} in the data.{suggest(name, frame.columns)}"
-        )
+        kind = "column or function" if f"{name}(" in formula.text else "column"
+        return FormulaError(f"{where}: there is no {kind} {name!r} in the data.{suggest(name, frame.columns)}")
     if "non-numeric data" in text:
         factor = _origin_text(error.origin) if error.origin is not None else formula.text
         return FormulaError(f"{where}: {factor!r} was numeric in the data of the fit, and is not in the new data.")

@@ -34,7 +34,9 @@ def numeric(values, what, response=False):
             raise ValueError(f"{what} holds text ({str(example)!r}), not numbers.{how}")
         strange = next((v for v in present if isinstance(v, complex) or not hasattr(v, "__float__")), None)
         if strange is not None:
-            raise ValueError(f"{what} holds a {type(strange).__name__} such as {strange!r}, not numbers. Convert it first.")
+            raise ValueError(
+                f"{what} holds a {type(strange).__name__} such as {strange!r}, not numbers. Convert it first."
+            )
         out = np.full(values.shape, np.nan)
         out[~missing_mask(values)] = [float(v) for v in present]
         values = out

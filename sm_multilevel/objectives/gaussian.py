@@ -83,7 +83,10 @@ class GaussianState:
         self.beta = self.inv_chol_x.T @ half
         self.rss = float(cross[p, p] - half @ half)
         if not self.rss > 1e-14 * data.xxy[p, p] or self.rss <= 0:
-            raise PerfectFitError("The model fits the response exactly: no residual variance is left to estimate.")
+            raise PerfectFitError(
+                "The model fits the response exactly: no residual variance is left to estimate. Look for a predictor "
+                "or a grouping factor that is computed from the response."
+            )
         df = deviance.df
         self.sigma2 = self.rss / df
         value = self.chol.logdet + df * (1.0 + np.log(2.0 * np.pi * self.sigma2))

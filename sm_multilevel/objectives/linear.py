@@ -143,15 +143,40 @@ class LinearObjective:
         return out
 
     def start(self) -> np.ndarray:
-        """Moment estimate of theta, standardised columns.
+        """Starting theta, standardised columns.
 
-        Each column's variance from sum e^2 / a, with e = Z'(y - X beta) of least squares
-        and a = diag(Z'Z), as if it were the only one.
+        Moment estimates where the random effects are small beside the residual. Where they
+        are not, the residual variance is overestimated by moments, and one EM step from a
+        Lambda that is too large is far closer.
         """
-        data, effects = self.deviance.data, self.effects
+        theta = self._moments()
+        if not theta.size or np.abs(theta).max() <= 0.9:
+            return theta
+        unit = self.effects.map_terms(theta, lambda i, term, _: term.covariance.from_covariance(np.eye(term.q)))
+        for size in (3.0, 10.0, 30.0):
+            theta = self._em_step(size * unit)
+            if np.abs(theta).max() < size:
+                break
+        return theta
+
+    def _em_step(self, theta) -> np.ndarray:
+        """One EM step: G from the expected products of the random effects."""
+        state = self.standard_state(theta)
+        blocks = []
+        for lam, u, cov, m in zip(
+            state.lams, state.modes, state.chol.inverse_diagonal_sums(), self.effects.layout.m, strict=True
+        ):
+            blocks.append(lam @ (u @ u.T / state.sigma2 + cov) @ lam.T / m)
+        return self._from_blocks(blocks)
+
+    def _moments(self) -> np.ndarray:
+        """Each column's variance from sum e^2 / a, as if it were the only one.
+
+        e = Z'(y - X beta) of least squares and a = diag(Z'Z).
+        """
+        data = self.deviance.data
         p = data.p
-        gram = data.xxy[:p, :p]
-        beta = np.linalg.pinv(gram, hermitian=True) @ data.xxy[:p, p]
+        beta = np.linalg.pinv(data.xxy[:p, :p], hermitian=True) @ data.xxy[:p, p]
         rss = data.xxy[p, p] - data.xxy[p, :p] @ beta
         total = rss / data.nobs
         variances = []
@@ -162,13 +187,17 @@ class LinearObjective:
             excess = ratio.sum(axis=1) - (a > 0).sum(axis=1) * total
             variances.append(np.maximum(excess, 0.0) / np.maximum(a.sum(axis=1), 1e-300))
         left = max(total - sum(v.sum() for v in variances), 0.1 * total)
-        relative = [np.clip(v / left, 0.05**2, 10.0**2) for v in variances]
+        return self._from_blocks([np.diag(np.clip(v / left, 0.05**2, 10.0**2)) for v in variances])
+
+    def _from_blocks(self, blocks) -> np.ndarray:
+        """theta of the relative covariances G of whole factors."""
 
         def of_term(i, term, _):
-            f, begin = effects.home[i]
-            return term.covariance.from_covariance(np.diag(relative[f][begin : begin + term.q]))
+            f, begin = self.effects.home[i]
+            part = slice(begin, begin + term.q)
+            return term.covariance.from_covariance(blocks[f][part, part])
 
-        return effects.map_terms(np.zeros(effects.n_params), of_term)
+        return self.effects.map_terms(np.zeros(self.effects.n_params), of_term)
 
 
 def _nothing():

@@ -1,10 +1,34 @@
-"""The linear mixed model's log-likelihood at any beta, sigma^2 and theta: its score and Hessian."""
+"""The linear mixed model's log-likelihood at any beta, sigma^2 and theta: value, score and Hessian."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["hessian", "score"]
+__all__ = ["hessian", "loglike", "score"]
+
+
+def loglike(objective, beta, sigma2, theta):
+    """Log-likelihood at any beta, sigma^2 and theta; the restricted one does not depend on beta.
+
+    Parameters
+    ----------
+    objective : LinearObjective
+    beta : ndarray, shape (p,)
+    sigma2 : float
+    theta : ndarray, shape (k,)
+
+    Returns
+    -------
+    float
+    """
+    state = objective.state(theta)
+    df, rss = state.deviance.df, state.rss
+    if not objective.reml and beta.size:
+        used = np.linalg.solve(state.data.scaling.map, state.data.scaling.beta(state.beta) - beta)
+        rss = rss + used @ state.xvx @ used
+    profiled = df * (1.0 + np.log(2 * np.pi * state.sigma2))
+    value = state.value - profiled + df * np.log(2 * np.pi * sigma2) + rss / sigma2
+    return float(-0.5 * value)
 
 
 def score(objective, beta, sigma2, theta):

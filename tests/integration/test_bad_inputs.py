@@ -199,7 +199,7 @@ TABLE = {
     "time differences as predictor": (lambda: fit(data=frame(x=STEP)), F, "'x'", "time differences"),
     "mixed objects as predictor": (
         lambda: fit(data=frame(x=[1, "a", 2.5] * 20)), F, "'x'", "numbers and text", "C(x)"),
-    "lists as predictor": (lambda: fit(data=frame(x=[[1]] * N)), F, "'x'", "hashable"),
+    "lists as predictor": (lambda: fit(data=frame(x=[[1]] * N)), F, "(x)", "hashable"),
     "text exog": (lambda: arrays(exog=D[["k"]]), V, "exog", "'k'", "text"),
     "text exog array": (lambda: arrays(exog=D[["k"]].to_numpy(dtype=object)), V, "exog: the column 0", "text"),
     "a column of zeros": (lambda: arrays(exog_re=np.zeros((N, 1))), V, "zero in every row"),
@@ -237,11 +237,13 @@ TABLE = {
     "all missing: arrays": (lambda: arrays(endog=Y * np.nan, missing="drop"), V, "endog", "every row"),
     "missing='raise': predictor": (
         lambda: fit(data=with_value("x", np.nan), missing="raise"), V, "1 of 60 rows", "x", "missing='drop'"),
-    "missing='raise': groups": (lambda: fit(data=with_value("g", np.nan), missing="raise"), V, "1 of 60 rows", "group 'g'"),
+    "missing='raise': groups": (
+        lambda: fit(data=with_value("g", np.nan), missing="raise"), V, "1 of 60 rows", "group 'g'"),
     "missing='raise': weights": (
         lambda: fit(data=with_value("w", np.nan), var_weights="w", missing="raise"), V, "1 of 60 rows", "var_weights"),
     "missing='none'": (lambda: fit(data=with_value("x", np.nan), missing="none"), V, "1 of 60 rows", "x"),
-    "missing in arrays": (lambda: arrays(endog=with_value("y", np.nan)["y"]), V, "1 of 60 rows", "endog", "missing='drop'"),
+    "missing in arrays": (
+        lambda: arrays(endog=with_value("y", np.nan)["y"]), V, "1 of 60 rows", "endog", "missing='drop'"),
     "missing in array groups": (lambda: arrays(groups=with_value("g", np.nan)["g"]), V, "1 of 60 rows", "groups 'g'"),
     # -- weights -------------------------------------------------------------------------------
     "negative var_weights": (
@@ -251,7 +253,8 @@ TABLE = {
     "zero freq_weights": (lambda: fit(freq_weights=np.r_[0.0, np.ones(N - 1)]), V, "freq_weights", "row 0 has 0"),
     "fractional freq_weights": (lambda: fit(freq_weights="w"), V, "freq_weights", "whole numbers", "var_weights"),
     "zero weights in arrays": (lambda: arrays(var_weights=np.zeros(N)), V, "var_weights", "positive"),
-    "NaN weights in arrays": (lambda: arrays(var_weights=np.r_[np.nan, np.ones(N - 1)]), V, "1 of 60 rows", "var_weights"),
+    "NaN weights in arrays": (
+        lambda: arrays(var_weights=np.r_[np.nan, np.ones(N - 1)]), V, "1 of 60 rows", "var_weights"),
     # -- lengths and indexes -------------------------------------------------------------------
     **{
         f"length of {name}": (lambda name=name: fit(**{name: np.ones(5)}), V, name, "5 values", "60 rows")
