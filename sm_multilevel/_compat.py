@@ -8,11 +8,16 @@ import functools
 import threadpoolctl
 
 try:
+    from pandas.errors import IndexingError
+except ImportError:  # pandas before 1.5
+    from pandas.core.indexing import IndexingError
+
+try:
     from cloudpickle import CloudPickler
 except ImportError:  # older joblibs carry it themselves
     from joblib.externals.cloudpickle import CloudPickler
 
-__all__ = ["CloudPickler", "one_blas_thread"]
+__all__ = ["CloudPickler", "IndexingError", "one_blas_thread"]
 
 
 @functools.lru_cache(maxsize=1)

@@ -125,6 +125,13 @@ def check_response(y: np.ndarray, name: str) -> None:
         raise ValueError(
             f"The response {name!r} is constant ({y[0]:g} in all {y.shape[0]} rows): there is nothing to explain."
         )
+    _check_size(np.linalg.norm(y), f"The response {name!r}")
+
+
+def _check_size(norm: float, what: str) -> None:
+    """Raise if squares would overflow, or vanish."""
+    if not 1e-100 < norm < 1e100:
+        raise ValueError(f"{what} has values of about {norm:.0e}, too extreme to compute with. Rescale it.")
 
 
 def check_not_exact(residual: float, y: np.ndarray, *weights) -> None:
@@ -135,8 +142,8 @@ def check_not_exact(residual: float, y: np.ndarray, *weights) -> None:
             squares = squares * w
     if residual <= EXACT**2 * squares.sum():
         raise PerfectFitError(
-            "The fixed effects fit the response exactly: no variance is left to estimate. Look for a predictor that "
-            "is computed from the response."
+            "The fixed effects fit the response exactly, up to rounding: no variance is left to estimate. Look for a "
+            "predictor that is computed from the response, or subtract a large constant from the response."
         )
 
 

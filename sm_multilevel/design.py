@@ -13,6 +13,7 @@ import pandas as pd
 import patsy
 from patsy.eval import EvalEnvironment
 
+from sm_multilevel._compat import IndexingError
 from sm_multilevel.formula.frame import RowSource, as_frame, missing_mask
 from sm_multilevel.formula.matrices import build_matrices, environment
 from sm_multilevel.formula.terms import FormulaError, parse
@@ -116,9 +117,10 @@ def design_from_formula(
         offsets, offset = (*offsets, source.expression(offset, "offset")), None
     response = _response(spec, source)
     vectors = {"the response " + repr(spec.response): response}
-    for expression in offsets:
+    for k, expression in enumerate(offsets):
         name = f"offset({expression.code})"
-        vectors[name] = numeric(expression.values(frame, source.view), name)
+        values = numeric(expression.values(frame, source.view), name)
+        vectors[name if name not in vectors else f"{name}, number {k + 1}"] = values  # the same twice counts twice
     for name, value in (("offset", offset), ("var_weights", var_weights), ("freq_weights", freq_weights)):
         if value is not None:
             vectors[name] = numeric(source.vector(value, name), name)
@@ -204,7 +206,7 @@ def _subset(full, subset):
         subset = subset.to_numpy()
     try:
         positions = pd.Series(np.arange(len(full)), index=full.index).loc[subset].to_numpy()
-    except (KeyError, IndexError, ValueError, pd.errors.IndexingError) as error:
+    except (KeyError, IndexError, ValueError, IndexingError) as error:
         said = " ".join(str(error).split())[:150]
         if isinstance(error, KeyError) and np.ndim(subset) == 1:
             strange = [v for v in np.asarray(subset).tolist() if v not in full.index]

@@ -89,12 +89,12 @@ def design_from_arrays(
     def kept(values):
         return values[keep] if gone.any() else values
 
-    check_finite(x, x_names, "exog")
+    check_finite(kept(x), x_names, "exog")
     if terms is None:
         built = []
         for label, parts, z, columns, structure, name_is_vc in raw:
             codes, levels = cross([kept(p) for p in parts], f"groups {label!r}")
-            check_finite(z, columns, f"columns of {label!r}")
+            check_finite(kept(z), columns, f"columns of {label!r}")
             built.append(RandomTerm(label, codes, levels, kept(z), columns, structure, label, name_is_vc))
         terms = tuple(map(compact_component, built))
     for term in terms:

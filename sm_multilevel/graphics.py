@@ -117,7 +117,7 @@ def caterpillar(result, group=None, column=None, ax=None, alpha=0.05, max_labels
         _draw_caterpillar(ax, panels[0], alpha, min(max_labels, labels), letters, style)
         return fig
     labelled = [p if len(p.levels) <= max_labels else None for p in panels]
-    heights = [_label_points() * 1.35 * (len(p.levels) + 1) / 72 if p else 0.0 for p in labelled]
+    heights = [_size("ytick.labelsize") * 1.35 * (len(p.levels) + 1) / 72 if p else 0.0 for p in labelled]
     longest = max((len(name) for p in labelled if p for name in _names(p.levels, MAX_NAME)), default=0)
     fig, axes = _grid(heights, max(0, longest - 6) * _letter())
     for one, panel in zip(axes, panels):
@@ -209,7 +209,7 @@ def residuals(result, ax=None):
             curve.set_path_effects([rim])
     ours.set_xlabel(f"fitted {_plain(result.model.endog_names)} (conditional)")
     ours.set_ylabel("residual" if _weights(result) is None else "weighted residual")
-    ours.set_title(f"Residuals{'' if smooth is None else ' and lowess curve'} ({len(x):,} rows)")
+    ours.set_title(f"Residuals{'' if smooth is None else ' and lowess'} (n = {len(x):,})")
     if ax is None:
         _tighten(fig)
     return fig
@@ -236,7 +236,7 @@ def fitted(result, ax=None):
     name = _plain(result.model.endog_names)
     ours.set_xlabel(f"fitted {name} (conditional)")
     ours.set_ylabel(f"observed {name}")
-    ours.set_title(f"Observed and fitted ({len(x):,} rows)")
+    ours.set_title(f"Observed and fitted (n = {len(x):,})")
     if ax is None:
         _tighten(fig)
     return fig
@@ -269,16 +269,19 @@ class _Panel:
         return f"{_plain(self.column)} by {_plain(self.group)}"
 
     @property
+    def own_variance(self) -> np.ndarray:
+        """Variances of the predicted effects themselves."""
+        return self.variance - self.errors**2
+
+    @property
     def is_zero(self) -> bool:
-        return not (self.variance > 0 and self.effects.any())
+        """Whether the variance is zero but for rounding: then nothing is left of any effect."""
+        return bool(np.all(self.own_variance <= 1e-8 * self.variance))
 
     def standardized(self) -> np.ndarray:
-        """Effects over their own standard deviations; those that are known to be zero left out."""
-        if self.is_zero:
-            return np.zeros_like(self.effects)
-        own = self.variance - self.errors**2
-        told = own > 1e-10 * self.variance
-        return self.effects[told] / np.sqrt(own[told])
+        """Effects over their own standard deviations; those that must be zero left out."""
+        told = self.own_variance > 1e-8 * self.variance
+        return self.effects[told] / np.sqrt(self.own_variance[told]) if told.any() else 0 * self.effects
 
 
 def _select(result, group, column) -> list[_Panel]:
@@ -348,8 +351,9 @@ def _smooth(x, y):
 def _draw_caterpillar(ax, panel, alpha, max_labels, letters, style):
     order = np.argsort(panel.effects, kind="stable")
     m = len(order)
-    effects = panel.effects[order]
-    reach = stats.norm.ppf(1 - alpha / 2) * panel.errors[order]
+    shown = 0.0 if panel.is_zero else 1.0  # an axis of rounding errors would tell nothing
+    effects = shown * panel.effects[order]
+    reach = shown * stats.norm.ppf(1 - alpha / 2) * panel.errors[order]
     at = np.arange(m)
     apart = np.abs(effects) > reach
 
@@ -368,8 +372,9 @@ def _draw_caterpillar(ax, panel, alpha, max_labels, letters, style):
         else:
             look = {"markersize": min(rcParams["lines.markersize"], 0.6 * row),
                     "elinewidth": min(rcParams["lines.linewidth"], 0.3 * row)}  # fmt: skip
-            if place == 0:
+            if place == 0:  # hollow
                 look["markerfacecolor"] = ax.get_facecolor()
+                look["markeredgewidth"] = max(1.0, rcParams["lines.markeredgewidth"])
         look = {"marker": "o", "linestyle": "none", "color": color, **look, **wanted}
         drawn = ax.errorbar(effects[which], at[which], xerr=reach[which], **look)
         if dense:
@@ -424,7 +429,7 @@ def _draw_cloud(ax, x, y):
     """Points, or of many rows their counts in hexagons."""
     n = len(x)
     if np.ptp(x) <= 1e-6 * np.ptp(y):
-        # All fitted values the same: an axis of rounding errors would tell nothing.
+        # All fitted values are the same but for rounding.
         ax.set_xlim(x.mean() - np.ptp(y) / 2, x.mean() + np.ptp(y) / 2)
     if n > MAX_POINTS:
         cells = ax.hexbin(x, y, gridsize=60, bins="log", mincnt=1, linewidths=0.2)
@@ -448,8 +453,9 @@ def _grid(heights, names=0.0):
     columns = min(len(heights), PANELS_A_ROW)
     rows = [heights[i : i + columns] for i in range(0, len(heights), columns)]
     body = [max([0.75 * height, *row]) for row in rows]
-    share = {1: 1.0, 2: 0.75}.get(columns, 0.65)
-    size = (columns * (share * width + names), sum(body) + 0.25 * height * len(rows))
+    text = 0.55 * max(_size("axes.titlesize"), _size("axes.labelsize")) * 33 / 72
+    wide = max({1: 1.0, 2: 0.75}.get(columns, 0.65) * width, text + 1)
+    size = (columns * (wide + names), sum(body) + 0.25 * height * len(rows))
     fig = create_mpl_fig(figsize=size)
     spec = fig.add_gridspec(len(rows), columns, height_ratios=body)
     return fig, [fig.add_subplot(spec[divmod(i, columns)]) for i in range(len(heights))]
@@ -467,20 +473,20 @@ def _inches(ax) -> tuple[float, float]:
     return box.width / ax.figure.dpi, box.height / ax.figure.dpi
 
 
-def _label_points() -> float:
-    """Height of the labels of ticks."""
-    return FontProperties(size=rcParams["ytick.labelsize"]).get_size_in_points()
+def _size(setting) -> float:
+    """Points of a font size of the user's settings."""
+    return FontProperties(size=rcParams[setting]).get_size_in_points()
 
 
 def _letter() -> float:
     """Inches that a letter of the labels of ticks is wide."""
-    return 0.6 * _label_points() / 72
+    return 0.6 * _size("ytick.labelsize") / 72
 
 
 def _room(ax) -> tuple[int, int]:
     """How many names of levels fit beside a given Axes, and of how many letters."""
     width, height = _inches(ax)
-    return int(72 * height / _label_points()), int(np.clip(width / 3 / _letter(), 8, MAX_NAME))
+    return int(72 * height / _size("ytick.labelsize")), int(np.clip(width / 3 / _letter(), 8, MAX_NAME))
 
 
 def _names(levels, letters) -> list[str]:

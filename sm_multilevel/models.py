@@ -111,7 +111,8 @@ class MultilevelModel(LikelihoodModel):
         self.data.const_idx = constant
         self.data.ynames, self.data.xnames, self.data.param_names = design.endog_name, names, names
         self.design = design
-        self.effects = RandomEffects(design.terms)
+        weight = 1.0 if design.var_weights is None else float(design.var_weights.mean())
+        self.effects = RandomEffects(design.terms, weight)
         self.random = design.terms
         self.offset, self.var_weights, self.freq_weights = (
             design.offset, design.var_weights, design.freq_weights,
@@ -230,10 +231,10 @@ class MultilevelModel(LikelihoodModel):
             env = EvalEnvironment.capture(eval_env + 1)
         if drop_cols:
             raise ValueError("drop_cols= is not supported; leave the columns out of the formula.")
-        settings = dict(
-            groups=groups, re_formula=re_formula, vc_formula=vc_formula, covariance=covariance,
-            offset=offset, var_weights=var_weights, freq_weights=freq_weights, missing=missing,
-        )  # fmt: skip
+        settings = {
+            "groups": groups, "re_formula": re_formula, "vc_formula": vc_formula, "covariance": covariance,
+            "offset": offset, "var_weights": var_weights, "freq_weights": freq_weights, "missing": missing,
+        }  # fmt: skip
         design, frame = design_from_formula(formula, data, env, subset=subset, **settings)
         model = cls(None, None, design=design, **kwargs)
         model.formula = formula

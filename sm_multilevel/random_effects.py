@@ -92,6 +92,9 @@ class RandomEffects:
     ----------
     terms : sequence of RandomTerm
         In formula order.
+    weight : float
+        Mean precision weight: theta is relative to the residual SD of a row of weight one, and weights may be
+        of any size.
 
     Attributes
     ----------
@@ -102,8 +105,9 @@ class RandomEffects:
         Each row's place in the pattern of a pair of factors.
     """
 
-    def __init__(self, terms):
+    def __init__(self, terms, weight: float = 1.0):
         self.terms = tuple(terms)
+        self.weight = weight
         self.factors = self._merge()
         codes = [self.terms[f.terms[0]].codes for f in self.factors]
         names = [self.terms[f.terms[0]].group for f in self.factors]
@@ -187,8 +191,9 @@ class RandomEffects:
 
         Columns are centred only where the term has an intercept and any change of basis
         leaves the family of covariances as it is; elsewhere centring changes the model.
+        With precision weights a column is of size one in residual SDs of a row of mean weight.
         """
-        return [_standardizer(t.exog, t.covariance.maps) for t in self.terms]
+        return [_standardizer(t.exog, t.covariance.maps) / np.sqrt(self.weight) for t in self.terms]
 
     @cached_property
     def factor_standardizers(self) -> list[np.ndarray]:

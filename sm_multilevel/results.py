@@ -11,7 +11,7 @@ import statsmodels.base.wrapper as wrap
 from patsy.eval import EvalEnvironment
 from statsmodels.base.model import LikelihoodModelResults, LikelihoodResultsWrapper
 
-from sm_multilevel.checks import check_alpha, check_flag
+from sm_multilevel.checks import check_alpha
 from sm_multilevel.postestimation import bootstrap as _bootstrap
 from sm_multilevel.postestimation import predict as _predict
 from sm_multilevel.postestimation import ranef as _ranef
@@ -230,9 +230,7 @@ class MixedLMResults(LikelihoodModelResults):
             return dict(self._facts.r_squared)
         self.model.require_data("r_squared()")
         linear = self.model.design.exog @ np.asarray(self.params)  # model.exog is None without columns
-        return _r_squared(
-            linear, self.model.random, self.term_solutions, self.scale, self.model.freq_weights
-        )
+        return _r_squared(linear, self.model.random, self.term_solutions, self.scale, self.model.freq_weights)
 
     def icc(self) -> dict[str, float]:
         """Intraclass correlation of each grouping factor, covariates of slopes at zero."""
@@ -481,4 +479,3 @@ class MixedLMResultsWrapper(LikelihoodResultsWrapper):
 
 
 wrap.populate_wrapper(MixedLMResultsWrapper, MixedLMResults)
-

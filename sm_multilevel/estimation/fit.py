@@ -155,7 +155,7 @@ def _check(objective, effects, theta):
     point = objective.point(theta)
     count = 1
     snapped = _snap(effects, theta)
-    if snapped is not None:
+    if not np.array_equal(snapped, theta):
         at_zero = objective.point(snapped)
         count += 1
         if at_zero.value <= point.value + 1e-9 + 1e-14 * abs(point.value):
@@ -168,6 +168,7 @@ def _check(objective, effects, theta):
         if not _POLISH < kkt < 1.0:
             break
         polished = effects.canonical(theta + step)
+        polished = _snap(effects, polished, tol=1e-6)  # what was made exactly zero stays so
         there = objective.point(polished)
         count += 1
         if not there.value <= point.value + 1e-13 * abs(point.value) + 1e-12:
@@ -231,24 +232,19 @@ def _newton_distance(gradient, hessian):
     return kkt, float(values[0] / scale), vectors @ (-g / usable)
 
 
-def _snap(effects, theta):
-    """theta with null spaces that are nearly reached made exact, or None."""
-    changed = False
+def _snap(effects, theta, tol=1e-3):
+    """theta with null spaces that are nearly reached made exact."""
 
     def project(i, term, part):
-        nonlocal changed
-        lam = term.covariance.factor(part, term.q)
-        g = lam @ lam.T
-        null = term.covariance.null_projector(part, term.q, tol=1e-3)
+        null = term.covariance.null_projector(part, term.q, tol=tol)
         if not null.any():
             return part
+        lam = term.covariance.factor(part, term.q)
         keep = np.eye(term.q) - null
-        new = term.covariance.from_covariance(keep @ g @ keep)
-        changed = changed or not np.array_equal(new, part)
-        return new
+        half = keep @ lam
+        return term.covariance.from_covariance(half @ half.T)
 
-    snapped = effects.map_terms(theta, project)
-    return snapped if changed else None
+    return effects.map_terms(theta, project)
 
 
 def _boundary(objective, effects, theta):

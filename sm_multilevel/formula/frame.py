@@ -201,7 +201,7 @@ class RowSource:
         if isinstance(value, (pd.Series, pd.DataFrame)):
             value = self._aligned(value, what)
         else:
-            value = value if isinstance(value, pd.Categorical) else np.asarray(value)
+            value = value if isinstance(value, pd.api.extensions.ExtensionArray) else np.asarray(value)
             if np.ndim(value) == 0:
                 raise ValueError(f"{what} is a single value; give a column name or one value a row.")
             if len(value) != len(self.full_index):

@@ -17,7 +17,7 @@ from sm_multilevel.formula.frame import DataFrameView, suggest
 from sm_multilevel.formula.terms import FormulaError
 from sm_multilevel.formula.values import NOT_REAL
 
-__all__ = ["MatrixFormula", "environment", "build_matrices"]
+__all__ = ["MatrixFormula", "build_matrices", "environment"]
 
 # patsy's own functions, as formulas see them.
 _patsy_builtins = {name: getattr(_builtins, name) for name in _builtins.__all__}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,15 +35,15 @@ class Prediction:
     se_obs : ndarray, shape (n,)
         Standard deviation of a new observation around the prediction.
     index : Index or None
-    quantile : callable
-        Quantile function of the reference distribution.
+    distribution : scipy.stats distribution
+        What intervals refer to.
     """
 
     predicted: np.ndarray
     se_mean: np.ndarray
     se_obs: np.ndarray
-    index: object
-    distribution: object
+    index: pd.Index | None
+    distribution: Any
 
     @property
     def predicted_mean(self):
@@ -185,9 +186,7 @@ def _fixed_columns(model, data):
     if values.shape[1] == len(model.all_exog_names):
         values = values[:, model.kept_columns]
     if values.shape[1] != len(names):
-        raise ValueError(
-            f"exog has {values.shape[1]} columns; the fixed part has {len(names)}: {', '.join(names)}."
-        )
+        raise ValueError(f"exog has {values.shape[1]} columns; the fixed part has {len(names)}: {', '.join(names)}.")
     return values, index
 
 
@@ -237,9 +236,7 @@ def prediction(result, rows: Rows, weights=None) -> Prediction:
         else:
             each = zip(rows.columns(), terms, strict=True)
             spread = spread + sum(np.einsum("ni,ij,nj->n", z, t.cov, z) for z, t in each)
-    return Prediction(
-        mean, np.sqrt(variance), np.sqrt(spread), rows.index, reference(result.use_t, result.df_resid)
-    )
+    return Prediction(mean, np.sqrt(variance), np.sqrt(spread), rows.index, reference(result.use_t, result.df_resid))
 
 
 def linear_predictor(beta, rows: Rows, terms):

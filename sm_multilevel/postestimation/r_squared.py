@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["random_variance", "r_squared"]
+__all__ = ["r_squared", "random_variance"]
 
 
 def random_variance(random, terms) -> float:

@@ -80,7 +80,7 @@ def group_coef(terms, params: pd.Series):
         for column in frame.columns:
             base[column] += frame[column]
         out[group] = base
-    return out[None] if None in out else out
+    return out.get(None, out)
 
 
 def random_effects(terms, model):

@@ -80,21 +80,23 @@ def term_solutions(effects, theta, state, outer=None) -> tuple[TermSolution, ...
         posterior.append(v + state.sigma2 * np.einsum("imc,jmc->ijm", spread, spread))
     given = [np.ascontiguousarray(v.transpose(2, 0, 1)) for v in given]
     out = []
-    for term, part, (f, start) in zip(
-        effects.terms, effects.per_term(theta), effects.home, strict=True
-    ):
+    for term, part, (f, start) in zip(effects.terms, effects.per_term(theta), effects.home, strict=True):
         here = slice(start, start + term.q)
         lam = term.covariance.factor(part, term.q)
         out.append(
             TermSolution(
-                term.group, term.name, term.columns, term.levels,
+                term.group,
+                term.name,
+                term.columns,
+                term.levels,
                 state.sigma2 * (lam @ lam.T),
                 term.covariance.correlated,
                 np.ascontiguousarray(modes[f][here].T),
-                given[f], start,
+                given[f],
+                start,
                 np.ascontiguousarray(posterior[f][here, here].transpose(2, 0, 1)),
                 None if outer is None else _owner(term, outer),
-            )  # fmt: skip
+            )
         )
     return tuple(out)
 

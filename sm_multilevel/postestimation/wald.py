@@ -94,17 +94,11 @@ def check_hypothesis(model, hypothesis) -> None:
         )
 
 
-def wald_test_terms(
-    result, skip_single=False, extra_constraints=None, combine_terms=None, scalar=True
-):
+def wald_test_terms(result, skip_single=False, extra_constraints=None, combine_terms=None, scalar=True):
     """A joint Wald test of every term, as statsmodels' method of this name."""
     eye = np.eye(len(result.params))
     terms = term_columns(result.model)
-    constraints = [
-        (name, eye[columns])
-        for name, columns in terms.items()
-        if not (skip_single and len(columns) == 1)
-    ]
+    constraints = [(name, eye[columns]) for name, columns in terms.items() if not (skip_single and len(columns) == 1)]
     for wanted in combine_terms or []:
         columns = [j for name, cols in terms.items() if wanted in name for j in cols]
         if not columns:
@@ -118,8 +112,8 @@ def wald_test_terms(
         row = [test.statistic, test.pvalue, int(df)]
         rows.append([*row, test.df_denom] if result.use_t else row)
         index.append(name)
-    columns = ["statistic", "pvalue", "df_constraint"] + (["df_denom"] if result.use_t else [])
-    table = pd.DataFrame(rows, index=index, columns=columns)
+    header = ["statistic", "pvalue", "df_constraint"] + (["df_denom"] if result.use_t else [])
+    table = pd.DataFrame(rows, index=index, columns=header)
     out = WaldTestResults(None, "F" if result.use_t else "chi2", None, table=table)
     out.temp = constraints
     return out
@@ -134,9 +128,10 @@ def t_test_pairwise(result, term_name, method="hs", alpha=0.05, factor_labels=No
         If the term is not a single factor with all its coefficients in the model.
     """
     terms = term_columns(result.model)
-    info = result.model.recipe.fixed.info if result.model.recipe is not None else None
-    names = dict(zip(info.term_names, info.terms, strict=True)) if info is not None else {}
-    if term_name not in names:
+    recipe = result.model.recipe
+    info = None if recipe is None else recipe.fixed.info
+    names = {} if info is None else dict(zip(info.term_names, info.terms, strict=True))
+    if info is None or term_name not in names:
         raise ValueError(
             f"{term_name!r} is no term of the formula.{suggest(term_name, names)} There are "
             f"{', '.join(map(repr, names))}."

@@ -9,7 +9,9 @@ dense_problem <- function(y, X, Zt, template, flist, reml, weights = NULL, expan
   Z <- as(Matrix::t(Zt), "TsparseMatrix")
   blocks <- lapply(split(seq_len(n), outer_factor(flist, n)), function(rows) {
     here <- (Z@i + 1L) %in% rows
-    cols <- sort(unique(Z@j[here] + 1L))
+    cols <- unique(Z@j[here] + 1L)
+    # A column of zeros here (one sex only in a school) still lends its u to the rows of L below it.
+    cols <- sort(unique(c(cols, template$j[template$i %in% cols])))
     dense <- matrix(0, length(rows), length(cols))
     dense[cbind(match(Z@i[here] + 1L, rows), match(Z@j[here] + 1L, cols))] <- Z@x[here]
     s <- sqrt(w[rows])
