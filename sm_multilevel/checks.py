@@ -125,13 +125,14 @@ def check_response(y: np.ndarray, name: str) -> None:
         raise ValueError(
             f"The response {name!r} is constant ({y[0]:g} in all {y.shape[0]} rows): there is nothing to explain."
         )
-    _check_size(np.linalg.norm(y), f"The response {name!r}")
+    _check_size(y, f"The response {name!r}")
 
 
-def _check_size(norm: float, what: str) -> None:
+def _check_size(values: np.ndarray, what: str) -> None:
     """Raise if squares would overflow, or vanish."""
-    if not 1e-100 < norm < 1e100:
-        raise ValueError(f"{what} has values of about {norm:.0e}, too extreme to compute with. Rescale it.")
+    size = float(np.abs(values).max())
+    if size and not 1e-75 < size < 1e75:
+        raise ValueError(f"{what} has values of about {size:.0e}, too extreme to compute with. Rescale it.")
 
 
 def check_not_exact(residual: float, y: np.ndarray, *weights) -> None:
@@ -206,8 +207,11 @@ def independent_columns(x: np.ndarray, names) -> list[int]:
     n, p = x.shape
     if p == 0:
         return []
-    gram = x.T @ x
+    with np.errstate(over="ignore"):
+        gram = x.T @ x
     norms = np.sqrt(np.diag(gram))
+    for j in np.flatnonzero((norms == 0) | (norms > 1e75)):
+        _check_size(x[:, j], f"The column {names[j]!r}")
     scaled_gram = gram / np.where(norms > 0, np.outer(norms, norms), 1.0)
     left = _remaining(scaled_gram)
     # Squares: below 1e-10 products have lost the digits, so look at the columns.

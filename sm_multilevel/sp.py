@@ -67,7 +67,7 @@ def mixed(
     >>> df = mathachieve.load_pandas().data
     >>> result = sp.mixed(df, y="mathach", x=["ses", "sex"], group="school", re_formula="1 + ses")
     >>> result.params.round(2).to_dict()
-    {'Intercept': 13.3, 'sex[T.Female]': -1.19, 'ses': 2.36}
+    {'Intercept': 13.28, 'sex[T.Female]': -1.18, 'ses': 2.36}
     """
     columns = as_frame(data).columns
     for name, value, known in (("cov_type", cov_type, STRUCTURES), ("method", method, ("reml", "ml"))):

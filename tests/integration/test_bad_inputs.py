@@ -175,6 +175,12 @@ TABLE = {
     "exact fit with groups": (
         lambda: fit(data=frame(y=2 * D["x"] + D["g"].str[1:].astype(float))), PerfectFitError, "exactly"),
     "a predictor a row": (lambda: fit("y ~ C(r) + (1 | g)", frame(r=range(N))), PerfectFitError, "exactly"),
+    "a response too large": (lambda: fit(data=frame(y=1e120 * D["y"])), V, "'y'", "extreme", "Rescale"),
+    "a response too small": (lambda: fit(data=frame(y=1e-120 * D["y"])), V, "'y'", "extreme", "Rescale"),
+    "a predictor too large": (lambda: fit(data=frame(x=1e160 * D["x"])), V, "'x'", "extreme", "Rescale"),
+    "a predictor too small": (lambda: fit(data=frame(x=1e-200 * D["x"])), V, "'x'", "extreme", "Rescale"),
+    "a response without digits": (
+        lambda: fit(data=frame(y=1e15 + D["y"])), PerfectFitError, "subtract a large constant"),
     # -- values --------------------------------------------------------------------------------
     "infinite response": (lambda: fit(data=with_value("y", np.inf)), V, "'y'", "infinite", "row 3"),
     "infinite predictor": (lambda: fit(data=with_value("x", np.inf)), V, "'x'", "infinite", "row 3", "fixed part"),

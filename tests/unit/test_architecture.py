@@ -38,6 +38,7 @@ LAYERS = [
     "graphics",
     "summary",
     "results",
+    "base",
     "models",
     "datasets",
     "api",

@@ -385,14 +385,17 @@ def test_frequency_weights_are_repeated_rows(layout, reml):
 
 
 @pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
-def test_the_scale_of_precision_weights(reml):
-    """Weights times c with theta / sqrt(c) are the same model with sigma^2 times c."""
+@pytest.mark.parametrize("c", [9.0, 1e10, 1e-10])
+def test_the_scale_of_precision_weights(c, reml):
+    """Weights times c with theta / sqrt(c) are the same model with sigma^2 times c, however large c is."""
     problem = Problem(12, crossed, "unstructured", ("var",))
-    theta, c = problem.thetas()[0], 9.0
+    theta = problem.thetas()[0]
     heavy = moved(problem, var_weights=c * problem.kwargs["var_weights"])
     a, b = problem.model().objective(reml), heavy.model().objective(reml)
     assert_allclose(b(theta / np.sqrt(c)), a(theta), rtol=1e-12)
     first, second = problem.model().fit(reml=reml), heavy.model().fit(reml=reml)
+    assert second.converged
+    assert second.is_singular == first.is_singular
     assert_allclose(second.scale, c * first.scale, rtol=1e-6)
     assert_allclose(second.llf, first.llf, rtol=1e-10)
     assert_allclose(second.params, first.params, rtol=1e-6)
