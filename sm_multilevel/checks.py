@@ -210,8 +210,8 @@ def independent_columns(x: np.ndarray, names) -> list[int]:
     with np.errstate(over="ignore"):
         gram = x.T @ x
     norms = np.sqrt(np.diag(gram))
-    for j in np.flatnonzero((norms == 0) | (norms > 1e75)):
-        _check_size(x[:, j], f"The column {names[j]!r}")
+    for odd in np.flatnonzero((norms == 0) | (norms > 1e75)):
+        _check_size(x[:, odd], f"The column {names[odd]!r}")
     scaled_gram = gram / np.where(norms > 0, np.outer(norms, norms), 1.0)
     left = _remaining(scaled_gram)
     # Squares: below 1e-10 products have lost the digits, so look at the columns.
@@ -219,7 +219,7 @@ def independent_columns(x: np.ndarray, names) -> list[int]:
         return list(range(p))
     keep: list[int] = []
     basis = np.empty((n, 0))
-    for j in range(p):
+    for j in range(p):  # few columns; each may lie in those before
         if norms[j] == 0:
             continue
         v = x[:, j] / norms[j]

@@ -11,6 +11,7 @@ import statsmodels.base.wrapper as wrap
 from patsy.eval import EvalEnvironment
 from statsmodels.base.model import LikelihoodModelResults, LikelihoodResultsWrapper
 
+from sm_multilevel._compat import one_blas_thread
 from sm_multilevel.checks import check_alpha
 from sm_multilevel.postestimation import bootstrap as _bootstrap
 from sm_multilevel.postestimation import predict as _predict
@@ -21,7 +22,7 @@ from sm_multilevel.postestimation.facts import Facts
 from sm_multilevel.postestimation.facts import facts as _facts
 from sm_multilevel.postestimation.icc import icc as _icc
 from sm_multilevel.postestimation.r_squared import r_squared as _r_squared
-from sm_multilevel.postestimation.solution import term_solutions
+from sm_multilevel.postestimation.solution import term_covariances, term_solutions
 
 __all__ = ["MixedLMResults", "MixedLMResultsWrapper"]
 
@@ -133,11 +134,19 @@ class MixedLMResults(LikelihoodModelResults):
     # -- random effects -----------------------------------------------------------------
 
     @property
+    def term_covariances(self):
+        """Covariance of each random term, in formula order (see `TermCovariance`)."""
+        if self._terms is not None:
+            return self._terms
+        return term_covariances(self.model.effects, self.theta, self.scale)
+
+    @property
     def term_solutions(self):
         """Estimates of each random term, in formula order (see `TermSolution`)."""
         if self._terms is None:
             outer = self.model.design.outer
-            self._terms = term_solutions(self.model.effects, self.theta, self._state, outer and outer[0])
+            with one_blas_thread():
+                self._terms = term_solutions(self.model.effects, self.theta, self._state, outer and outer[0])
         return self._terms
 
     def varcorr(self) -> pd.DataFrame:
@@ -157,12 +166,12 @@ class MixedLMResults(LikelihoodModelResults):
         >>> vc["grp"].tolist(), vc["sdcor"].round(3).tolist()
         (['Subject', 'Residual'], [37.124, 30.991])
         """
-        return _varcorr.varcorr(self.term_solutions, self.scale)
+        return _varcorr.varcorr(self.term_covariances, self.scale)
 
     @property
     def variance_components(self) -> dict[str, float]:
         """``var(x)``, ``cov(Intercept,x)``, ``var(Residual)``; ``var(x|g)`` with several groups."""
-        return _varcorr.variance_components(self.term_solutions, self.scale)
+        return _varcorr.variance_components(self.term_covariances, self.scale)
 
     @property
     def cov_re(self):
@@ -173,12 +182,12 @@ class MixedLMResults(LikelihoodModelResults):
         DataFrame, or a dict of them where there are several grouping factors
             Without the variance components, as in statsmodels' MixedLM.
         """
-        return _varcorr.cov_re(self.term_solutions, self.model.is_component)
+        return _varcorr.cov_re(self.term_covariances, self.model.is_component)
 
     @property
     def vcomp(self) -> np.ndarray:
         """Variances of the components of ``vc_formula=`` or ``exog_vc=``, sorted by name, as in MixedLM."""
-        return _varcorr.vcomp(self.term_solutions, self.model.is_component)
+        return _varcorr.vcomp(self.term_covariances, self.model.is_component)
 
     def ranef(self, conditional_se=False, given_beta=False):
         """Predicted random effects, one row a level.
@@ -230,14 +239,14 @@ class MixedLMResults(LikelihoodModelResults):
             return dict(self._facts.r_squared)
         self.model.require_data("r_squared()")
         linear = self.model.design.exog @ np.asarray(self.params)  # model.exog is None without columns
-        return _r_squared(linear, self.model.random, self.term_solutions, self.scale, self.model.freq_weights)
+        return _r_squared(linear, self.model.random, self.term_covariances, self.scale, self.model.freq_weights)
 
     def icc(self) -> dict[str, float]:
         """Intraclass correlation of each grouping factor, covariates of slopes at zero."""
         if self._facts is not None:
             return dict(self._facts.icc)
         self.model.require_data("icc()")
-        return _icc(self.model.random, self.term_solutions, self.scale)
+        return _icc(self.model.random, self.term_covariances, self.scale)
 
     # -- rows ------------------------------------------------------------------------------
 
@@ -442,7 +451,8 @@ class MixedLMResults(LikelihoodModelResults):
     def remove_data(self):
         """Drop everything that has one entry a row; population prediction still works."""
         if self.model.random is not None:  # another result of this model may have removed them
-            self.facts  # noqa: B018  computed while the data are there, and with it `term_solutions`
+            # Computed while the data are there.
+            _ = self.facts, self.term_solutions
             self.model.forget_arrays()
         super().remove_data()
 

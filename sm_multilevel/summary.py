@@ -281,7 +281,7 @@ def _groups(facts: Facts) -> Rows:
 
 def _random(result: Any, facts: Facts) -> Rows:
     """Variances, standard deviations and correlations, lower triangle, as lme4 prints them."""
-    terms = result.term_solutions
+    terms = result.term_covariances
     rows = component_rows(terms, result.scale)  # those of result.varcorr(), without its frame
     lines: list[tuple] = []  # group, column, row of varcorr(), correlations with the columns before
     for i in display_order(terms):

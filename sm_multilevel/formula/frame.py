@@ -151,7 +151,7 @@ def missing_mask(values) -> np.ndarray:
     if values.dtype.kind in "biu":
         return np.zeros(values.shape[0], dtype=bool)
     mask = np.asarray(pd.isna(values))
-    return mask.any(axis=1) if mask.ndim > 1 else mask
+    return np.asarray(mask.any(axis=1)) if mask.ndim > 1 else mask
 
 
 class RowSource:

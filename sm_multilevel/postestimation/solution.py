@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-__all__ = ["TermSolution", "term_solutions"]
+__all__ = ["TermCovariance", "TermSolution", "joint_cov", "term_covariances", "term_solutions"]
 
 
 @dataclass(frozen=True, eq=False)
-class TermSolution:
-    """Estimates of one random term.
+class TermCovariance:
+    """Estimated covariance of one random term.
 
     Attributes
     ----------
@@ -24,6 +24,22 @@ class TermSolution:
         Covariance of the random effects, sigma^2 Lambda Lambda'.
     correlated : bool
         Whether covariances are parameters, or zero by structure.
+    """
+
+    group: str
+    name: str
+    columns: tuple[str, ...]
+    levels: pd.Index
+    cov: np.ndarray
+    correlated: bool
+
+
+@dataclass(frozen=True, eq=False)
+class TermSolution(TermCovariance):
+    """Estimates of one random term, its predicted effects included.
+
+    Attributes
+    ----------
     effects : ndarray, shape (m, q)
         Conditional modes (BLUPs).
     factor_cov : ndarray, shape (m, Q, Q)
@@ -36,12 +52,6 @@ class TermSolution:
         Level of ``groups=`` in which each level lies, where there are variance components.
     """
 
-    group: str
-    name: str
-    columns: tuple[str, ...]
-    levels: pd.Index
-    cov: np.ndarray
-    correlated: bool
     effects: np.ndarray
     factor_cov: np.ndarray
     start: int
@@ -53,6 +63,16 @@ class TermSolution:
         """Covariance of the prediction error given beta (lme4's condVar); shape (m, q, q)."""
         here = slice(self.start, self.start + len(self.columns))
         return self.factor_cov[:, here, here]
+
+
+def term_covariances(effects, theta, scale) -> tuple[TermCovariance, ...]:
+    """Covariances of all terms; unlike `term_solutions` without any work on the levels."""
+    out = []
+    for term, part in zip(effects.terms, effects.per_term(theta), strict=True):
+        lam = term.covariance.factor(part, term.q)
+        cov = scale * (lam @ lam.T)
+        out.append(TermCovariance(term.group, term.name, term.columns, term.levels, cov, term.covariance.correlated))
+    return tuple(out)
 
 
 def term_solutions(effects, theta, state, outer=None) -> tuple[TermSolution, ...]:
@@ -80,22 +100,17 @@ def term_solutions(effects, theta, state, outer=None) -> tuple[TermSolution, ...
         posterior.append(v + state.sigma2 * np.einsum("imc,jmc->ijm", spread, spread))
     given = [np.ascontiguousarray(v.transpose(2, 0, 1)) for v in given]
     out = []
-    for term, part, (f, start) in zip(effects.terms, effects.per_term(theta), effects.home, strict=True):
+    known = term_covariances(effects, theta, state.sigma2)
+    for term, estimate, (f, start) in zip(effects.terms, known, effects.home, strict=True):
         here = slice(start, start + term.q)
-        lam = term.covariance.factor(part, term.q)
         out.append(
             TermSolution(
-                term.group,
-                term.name,
-                term.columns,
-                term.levels,
-                state.sigma2 * (lam @ lam.T),
-                term.covariance.correlated,
-                np.ascontiguousarray(modes[f][here].T),
-                given[f],
-                start,
-                np.ascontiguousarray(posterior[f][here, here].transpose(2, 0, 1)),
-                None if outer is None else _owner(term, outer),
+                **vars(estimate),
+                effects=np.ascontiguousarray(modes[f][here].T),
+                factor_cov=given[f],
+                start=start,
+                cov_posterior=np.ascontiguousarray(posterior[f][here, here].transpose(2, 0, 1)),
+                owner=None if outer is None else _owner(term, outer),
             )
         )
     return tuple(out)
