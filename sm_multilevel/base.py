@@ -225,7 +225,7 @@ class MultilevelModel(LikelihoodModel):
         design, frame = design_from_formula(formula, data, env, subset=subset, **settings)
         model = cls(None, None, design=design, **kwargs)
         model.formula = formula
-        model._settings = settings
+        model._settings = {name: _cut(value, data, frame, subset) for name, value in settings.items()}
         model.data.frame = frame
         return model
 
@@ -265,3 +265,11 @@ class MultilevelModel(LikelihoodModel):
     def __repr__(self):
         groups = ", ".join(f"{name}: {count}" for name, count in self.ngroups.items())
         return f"<{type(self).__name__}: {self.formula or self.endog_names}; groups {groups}>"
+
+
+def _cut(value, data, frame, subset):
+    """An option of one value a row as a Series on the rows of `frame`; others as they are."""
+    if subset is None or not isinstance(value, np.ndarray) or value.ndim != 1 or len(value) != len(data):
+        return value
+    rows = pd.Series(np.arange(len(data)), index=data.index).loc[subset].to_numpy()
+    return pd.Series(value[rows], index=frame.index)

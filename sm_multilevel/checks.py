@@ -175,6 +175,14 @@ def check_random_terms(design) -> None:
             )
         for other in design.terms[:i]:
             _check_distinct(other, term)
+        if term.q > 1 and term.covariance.n_params(term.q) >= term.q:
+            kept = independent_columns(term.exog, term.columns)
+            if len(kept) < term.q:
+                extra = next(c for j, c in enumerate(term.columns) if j not in kept)
+                raise ValueError(
+                    f"The column {extra!r} of {label} is a combination of the columns before it, so their variances "
+                    "cannot be told apart. Leave it out."
+                )
         for j, column in enumerate(term.columns):
             if not np.any(term.exog[:, j]):
                 raise ValueError(f"The column {column!r} of {label} is zero in every row. Leave it out.")

@@ -119,4 +119,11 @@ def match_levels(parts: list, levels: pd.Index) -> np.ndarray:
         labels = np.array([":".join(row) for row in zip(*map(_text, parts), strict=True)], dtype=object)
     # Older pandas guess the type of objects.
     index = pd.Index(labels, dtype=object) if labels.dtype == object else pd.Index(labels)
-    return np.asarray(levels.get_indexer(index), dtype=np.intp)
+    codes = np.asarray(levels.get_indexer(index), dtype=np.intp)
+    if codes.size and (codes < 0).all() and np.isin(_text(labels), _text(levels)).any():
+        new, old = (getattr(v, "item", lambda v=v: v)() for v in (labels[0], levels[0]))
+        raise ValueError(
+            f"The levels {new!r}, ... of the new data and {old!r}, ... of the fit are of different types. "
+            "Convert one of them, for example with astype(str) or astype(int)."
+        )
+    return codes

@@ -466,16 +466,29 @@ class MixedLMResults(LikelihoodModelResults):
         self._cache.clear()
 
 
+_BARS = r"\([^()|]*\|\|?[^()]*\)"
+
+
 def _expand(formula, old):
+    """The changed formula: ``.`` is the old side, and ``- (x | g)`` takes a random term out."""
     if old is None:
         raise ValueError("update() needs a model made from a formula.")
     if "~" not in formula:
         raise ValueError(f"{formula!r} has no '~'. Write '. ~ . + x'.")
     left, right = formula.split("~", 1)
     old_left, old_right = old.split("~", 1)
+    for minus, term in re.findall(rf"(-\s*({_BARS}))", right):
+        right = right.replace(minus, "", 1)
+        plain = re.sub(r"\s", "", term)
+        found = [t for t in re.findall(_BARS, old_right) if re.sub(r"\s", "", t) == plain]
+        if not found:
+            raise ValueError(f"update(): the formula {old!r} has no term {term} to take out.")
+        old_right = old_right.replace(found[0], "_GONE_", 1)
     dot = re.compile(r"(?<![\w.)\]])\.(?![\w.])")
     # Written without parentheses, so that bars stay terms of the sum.
-    return f"{dot.sub(old_left.strip(), left)} ~ {dot.sub(old_right.strip(), right)}"
+    text = f"{dot.sub(old_left.strip(), left)} ~ {dot.sub(old_right.strip(), right)}"
+    text = re.sub(r"\+\s*_GONE_|_GONE_\s*\+", "", text)
+    return text.replace("_GONE_", "1")
 
 
 class MixedLMResultsWrapper(LikelihoodResultsWrapper):

@@ -21,6 +21,7 @@ __all__ = ["KKT_TOLERANCE", "estimate_theta"]
 KKT_TOLERANCE = 1e-3
 _POLISH = 1e-6  # distance from which one exact Newton step is worth its evaluation
 _OPEN = 1e-3  # how far a null space is opened to see the derivative in it
+_LOOKS = 1  # how many other starts are tried where a fit ends at the boundary
 _STEP = 1e-4  # difference step for the Hessian, standardised columns
 
 
@@ -74,6 +75,7 @@ def estimate_theta(
     attempts: list[Attempt] = []
     evaluations = iterations = 0
     best: _Check | None = None
+    looks = 0
     for name, how, first in _plan(objective, effects, method, start):
         theta = first
         for _ in range(6):  # leaving the boundary restarts from there
@@ -100,10 +102,13 @@ def estimate_theta(
             theta = _leave(objective, check)
             if theta is None:
                 break
-        if best is not None and best.converged:
-            break
         if maxiter < 3:  # the user asked for a single step
             break
+        if best is not None and best.converged:
+            # Optima at the boundary are sometimes local ones: look once more from elsewhere.
+            looks += 1
+            if looks > _LOOKS or first.size == 1 or not _singular_terms(effects, best.theta):
+                break
     if best is None:
         raise np.linalg.LinAlgError(
             "The likelihood could not be evaluated at any starting value. Check the scale of the "

@@ -147,12 +147,19 @@ class LinearObjective:
 
         Moment estimates where the random effects are small beside the residual. Where they
         are not, the residual variance is overestimated by moments, and one EM step from a
-        Lambda that is too large is far closer.
+        Lambda that is too large is far closer. Local optima are rare but exist: with several
+        elements a plain start is taken where its deviance is lower.
         """
         theta = self._moments()
-        if not theta.size or np.abs(theta).max() <= 0.9:
-            return theta
         unit = self.effects.map_terms(theta, lambda i, term, _: term.covariance.from_covariance(np.eye(term.q)))
+        if theta.size and np.abs(theta).max() > 0.9:
+            theta = self._from_above(unit)
+        if theta.size < 2:
+            return theta
+        return min((theta, unit, 10.0 * unit), key=lambda start: self.point(start).value)
+
+    def _from_above(self, unit) -> np.ndarray:
+        """An EM step from a Lambda so large that the step makes it smaller."""
         for size in (3.0, 10.0, 30.0):
             theta = self._em_step(size * unit)
             if np.abs(theta).max() < size:
