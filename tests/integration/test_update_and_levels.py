@@ -47,7 +47,7 @@ def test_collinear_columns_of_a_random_term(data):
 
 
 def test_levels_of_another_type(data, fit):
-    with pytest.raises(ValueError, match="'308', ... of the new data and 308, ... of the fit"):
+    with pytest.raises(ValueError, match=r"'308', \.\.\. of the new data and 308, \.\.\. of the fit"):
         fit.predict(data.assign(Subject=data["Subject"].astype(str)))
 
 
