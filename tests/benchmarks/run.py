@@ -6,7 +6,7 @@ where PEERS is an environment with the peers: `python -m venv PEERS && PEERS/bin
 pandas`. lme4 is measured where Rscript finds it. What is not installed is left out.
 
 Each tool runs in a process of its own and takes its turn in rotating order, so that whatever else the machine does
-falls on all alike. Before its turns a tool fits the case once, untimed (a fit of over 20 s counts). Groups are integer
+falls on all alike. Before its turns a tool fits the case once, untimed (a fit of over 20 s counts and is the only one). Groups are integer
 codes, standard errors are computed, threads are each tool's default. Memory is measured in fresh processes: the peak
 during one fit less what was resident before, with the data loaded and a small model fitted, so that imports do not
 count.
@@ -41,7 +41,7 @@ MODULES = {
 }
 WHATS = ("arrays", "formula")
 QUICK = 0.1  # seconds: a fit below is repeated within its turn
-LONG = 20.0  # seconds: above, the first fit is as warm as any and counts; one of statsmodels is enough
+LONG = 20.0  # seconds: above, the first fit is as warm as any, counts, and is enough
 
 
 @dataclass
@@ -188,7 +188,7 @@ class Bench:
             remaining[tool] = self.repeats
             if first[0][0] > LONG:
                 self._keep(measured[tool], what, first)
-                remaining[tool] = 0 if tool == "statsmodels" else self.repeats - 1
+                remaining[tool] = 0
         for turn in range(self.repeats):
             for tool in tools[turn % len(tools) :] + tools[: turn % len(tools)]:
                 if turn < remaining[tool]:
