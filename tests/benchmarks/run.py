@@ -6,10 +6,10 @@ where PEERS is an environment with the peers: `python -m venv PEERS && PEERS/bin
 pandas`. lme4 is measured where Rscript finds it. What is not installed is left out.
 
 Each tool runs in a process of its own and takes its turn in rotating order, so that whatever else the machine does
-falls on all alike. Before its turns a tool fits the case once, untimed (a fit of over 20 s counts and is the only one). Groups are integer
-codes, standard errors are computed, threads are each tool's default. Memory is measured in fresh processes: the peak
-during one fit less what was resident before, with the data loaded and a small model fitted, so that imports do not
-count.
+falls on all alike. Before its turns a tool fits the case once, untimed (a fit of over 20 s counts, and is the only
+one). Groups are integer codes, standard errors are computed, threads are each tool's default. Memory is measured in
+fresh processes: the peak during one fit less what was resident before, with the data loaded and a small model fitted,
+so that imports do not count.
 """
 
 from __future__ import annotations
