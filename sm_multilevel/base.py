@@ -21,18 +21,34 @@ from sm_multilevel.checks import (
 )
 from sm_multilevel.design import design_from_formula
 from sm_multilevel.design_arrays import design_from_arrays
-from sm_multilevel.formula.values import check_weights, numeric
+from sm_multilevel.formula.response import Reading, ResponseReader
+from sm_multilevel.formula.values import check_weights
 from sm_multilevel.random_effects import RandomEffects, constant_column
 
 __all__ = ["MultilevelModel"]
+
+# statsmodels' own machinery passes these; they have no meaning here.
+_HOSTS = ("missing_idx", "model_spec", "formula", "use_sqrt")
 
 
 class MultilevelModel(LikelihoodModel):
     """What all models of the package share: a design and its random effects.
 
     Not used directly.
+
+    Notes
+    -----
+    A subclass says what its response is and which options it has by
+
+    * `_options`: options of one value a row beyond `offset` and weights, out of
+      ``("exposure", "n_trials")``;
+    * `_read_options`: its other options, such as a family, and how the response is read;
+    * `_residual`: the parameter that a random effect for every row would be mistaken for,
+      "" if there is none. It may be a property: the options are attributes by then.
     """
 
+    _options: tuple[str, ...] = ()
+    _residual = "residual variance"
     _formula_max_endog = 1
     # Filled by `from_formula`; a model from arrays has none.
     formula: str | None = None
@@ -56,28 +72,35 @@ class MultilevelModel(LikelihoodModel):
         design=None,
         **kwargs,
     ):
-        # statsmodels' own machinery passes these; they have no meaning here.
-        for name in ("missing_idx", "model_spec", "formula", "use_sqrt"):
+        for name in _HOSTS:
             kwargs.pop(name, None)
+        self._own, self._reader = self._read_options(kwargs)
+        for name, value in self._own.items():
+            setattr(self, name, value)
+        plain = self._reader.kind == "numeric" and not self._options
+        reading = None if plain else kwargs.pop("reading", None)
+        per_row = {name: kwargs.pop(name, None) for name in self._options}
         if kwargs:
-            raise TypeError(unknown_option(type(self).__name__, next(iter(kwargs))))
+            raise TypeError(unknown_option(type(self).__name__, next(iter(kwargs)), [*per_row, *self._own]))
         if design is None:
             design = design_from_arrays(
                 endog, exog, groups, exog_re, exog_vc, random=random, covariance=covariance,
                 offset=offset, var_weights=var_weights, freq_weights=freq_weights, missing=missing,
+                reader=self._reader, reading=reading, **per_row,
             )  # fmt: skip
         check_weights(design.var_weights, "var_weights")
         check_weights(design.freq_weights, "freq_weights", integer=True)
-        check_response(design.endog, design.endog_name)
-        check_random_terms(design)
-        keep = independent_columns(design.exog, design.exog_names)
+        self._check_design(design)
+        keep = self._independent(design)
         self.all_exog_names = list(design.exog_names)
         self.kept_columns = np.asarray(keep, dtype=int)
         if len(keep) < design.exog.shape[1]:
             dropped = [n for j, n in enumerate(design.exog_names) if j not in set(keep)]
+            before = "the columns before them already contain"
+            if self._reader.drop_intercept:
+                before = "the thresholds (they take the place of the constant) or columns before already contain"
             warnings.warn(
-                f"The fixed effects are not of full rank; dropped {', '.join(dropped)}, which "
-                "the columns before them already contain.",
+                f"The fixed effects are not of full rank; dropped {', '.join(dropped)}, which {before}.",
                 ValueWarning,
                 stacklevel=users_level(),
             )
@@ -98,8 +121,7 @@ class MultilevelModel(LikelihoodModel):
         self.data.const_idx = constant
         self.data.ynames, self.data.xnames, self.data.param_names = design.endog_name, names, names
         self.design = design
-        weight = 1.0 if design.var_weights is None else float(design.var_weights.mean())
-        self.effects = RandomEffects(design.terms, weight)
+        self.effects = RandomEffects(design.terms, self._mean_weight(design))
         self.random = design.terms
         self.offset, self.var_weights, self.freq_weights = (
             design.offset, design.var_weights, design.freq_weights,
@@ -110,8 +132,52 @@ class MultilevelModel(LikelihoodModel):
         self.outer_levels = None if design.outer is None else design.outer[1]
         self.group_names = [t.name or t.group for t in design.terms]
         self.is_component = [t.is_component for t in design.terms]
-        self._init_keys = ["random", "offset", "var_weights", "freq_weights"]
+        self._init_keys = ["random", "offset", "var_weights", "freq_weights", *self._own]
         self._data_attr.extend(["design", "effects", "random", "offset", "var_weights", "freq_weights", "data.frame"])
+        if not plain:
+            # For statsmodels, which makes models from `endog` as it is here: nothing is to be read again,
+            # and the exposure is in the offset.
+            self.reading = Reading(design.endog, design.n_trials, design.categories)
+            self.n_trials, self.exposure = design.n_trials, design.exposure
+            self._init_keys.append("reading")
+            self._data_attr.extend(["reading", "n_trials", "exposure"])
+
+    @classmethod
+    def _read_options(cls, kwargs: dict) -> tuple[dict, ResponseReader]:
+        """Take the model's own options out of the keywords, and say how the response is read.
+
+        Parameters
+        ----------
+        kwargs : dict
+            Keywords of `__init__`, `from_formula` or `update`. What is taken must be removed.
+
+        Returns
+        -------
+        own : dict
+            The options as keywords of `__init__`: given these again, the method must return
+            the same. They become attributes before anything else happens.
+        reader : ResponseReader
+        """
+        return {}, ResponseReader()
+
+    def _mean_weight(self, design) -> float:
+        """Mean precision weight, to which the sizes of random effects are relative."""
+        return 1.0 if design.var_weights is None else float(design.var_weights.mean())
+
+    def _check_design(self, design) -> None:
+        """Raise for a response, or random terms, that the model cannot have."""
+        kind = self._reader.kind
+        refused = None if self._residual or kind == "ordered" else (0.0,) if kind == "numeric" else (0.0, 1.0)
+        check_response(design.endog, design.endog_name, refused)
+        single = kind != "numeric" and design.n_trials is None
+        check_random_terms(design, self._residual, single)
+
+    def _independent(self, design) -> list[int]:
+        """Columns of the fixed part that those before them, or thresholds, do not contain."""
+        if not self._reader.drop_intercept:
+            return independent_columns(design.exog, design.exog_names)
+        whole = np.column_stack([np.ones(len(design.exog)), design.exog])
+        return [j - 1 for j in independent_columns(whole, ["thresholds", *design.exog_names]) if j]
 
     def require_data(self, what: str) -> None:
         """Raise if a result's remove_data() has dropped the rows."""
@@ -125,7 +191,7 @@ class MultilevelModel(LikelihoodModel):
         def by_name(value):
             return value is None or isinstance(value, str) or all(isinstance(v, str) and v in columns for v in value)
 
-        for option in ("groups", "offset", "var_weights", "freq_weights"):
+        for option in ("groups", "offset", "var_weights", "freq_weights", *self._options):
             if not by_name(self._settings.get(option)):
                 self._settings = dict(self._settings, **{option: None})
 
@@ -186,6 +252,11 @@ class MultilevelModel(LikelihoodModel):
             How many identical rows each row stands for.
         missing : {"drop", "raise"}
             What to do with incomplete rows.
+        exposure : str or array_like, optional
+            Of models with a log link: its logarithm is added to the offset.
+        n_trials : str or array_like, optional
+            Of binomial models: the number of trials of each row. The response is then the
+            number of successes, or their proportion if it has values between 0 and 1.
         eval_env : int or patsy.EvalEnvironment, optional
             Where names in the formula are looked up: frames above the caller, or -1 for
             nowhere.
@@ -218,26 +289,35 @@ class MultilevelModel(LikelihoodModel):
             env = EvalEnvironment.capture(eval_env + 1)
         if drop_cols:
             raise ValueError("drop_cols= is not supported; leave the columns out of the formula.")
+        own, reader = cls._read_options(kwargs)
+        per_row = {name: kwargs.pop(name, None) for name in cls._options}
+        for name in kwargs:  # before a response is read that the option may be about
+            if name not in (*_HOSTS, "hasconst"):
+                raise TypeError(unknown_option(cls.__name__, name, [*per_row, *own]))
         settings = {
             "groups": groups, "re_formula": re_formula, "vc_formula": vc_formula, "covariance": covariance,
             "offset": offset, "var_weights": var_weights, "freq_weights": freq_weights, "missing": missing,
+            **per_row,
         }  # fmt: skip
-        design, frame = design_from_formula(formula, data, env, subset=subset, **settings)
-        model = cls(None, None, design=design, **kwargs)
+        design, frame = design_from_formula(formula, data, env, subset=subset, reader=reader, **settings)
+        model = cls(None, None, design=design, **own, **kwargs)
         model.formula = formula
         model._settings = {name: _cut(value, data, frame, subset) for name, value in settings.items()}
         model.data.frame = frame
         return model
 
     def with_response(self, endog):
-        """The same model with another response; shape (n,) for the rows used."""
+        """The same model with another response; shape (n,) for the rows used.
+
+        Numbers are taken as those of ``model.endog``: values, proportions of the trials, or
+        numbers 0 .. K-1 of categories. A response of labels may be given as labels.
+        """
         self.require_data("refit()")
-        endog = numeric(endog, "The response", response=True)
-        if endog.shape != self.endog.shape:
-            raise ValueError(f"The response has shape {endog.shape}; the fit used {self.endog.shape[0]} rows.")
-        if not np.isfinite(endog).all():
-            raise ValueError("The response has values that are not finite.")
-        model = type(self)(None, None, design=replace(self.design, endog=endog))
+        old = self.design
+        rows = range(len(old.endog)) if old.index is None else old.index
+        reading = self._reader.again(endog, rows, old.n_trials, old.categories)
+        design = replace(old, endog=reading.endog, n_trials=reading.n_trials, categories=reading.categories)
+        model = type(self)(None, None, design=design, **self._own)
         # The design has lost the columns that were dropped; new data have them.
         model.all_exog_names, model.kept_columns = self.all_exog_names, self.kept_columns
         model.formula, model._settings = self.formula, self._settings
@@ -246,14 +326,16 @@ class MultilevelModel(LikelihoodModel):
 
     def updated(self, formula, data, changes, env):
         """A model with another formula or options on this model's data."""
+        changes = {**self._own, **changes}
+        own, reader = self._read_options(changes)
         check_option("update", changes, allowed=tuple(self._settings))
         settings = dict(self._settings, **changes)
         env = env.with_outer_namespace(self.recipe.namespace)
         if data is None:
             self.require_data("update() without new data")
             data = self.data.frame
-        design, frame = design_from_formula(formula, data, env, **settings)
-        model = type(self)(None, None, design=design)
+        design, frame = design_from_formula(formula, data, env, reader=reader, **settings)
+        model = type(self)(None, None, design=design, **own)
         model.formula, model._settings, model.data.frame = formula, settings, frame
         return model
 

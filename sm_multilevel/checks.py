@@ -21,6 +21,7 @@ __all__ = [
     "check_random_terms",
     "check_response",
     "independent_columns",
+    "start_packed",
     "start_theta",
     "unknown_option",
     "users_level",
@@ -31,6 +32,17 @@ __all__ = [
 COLLINEAR = 1e-7
 # A residual this small, relative to the response, is what rounding leaves.
 EXACT = 1e-13
+# Options of other packages whose models there are not, and what comes nearest.
+_ZEROS = (
+    "zero-inflated models are not available. For many zeros use menbreg(), or model zero or not by melogit() and the "
+    "positive values by another model."
+)
+_DISPERSION = "the dispersion is one number, estimated with the others, and cannot depend on predictors."
+_REFUSED = {
+    **dict.fromkeys(("ziformula", "zi_formula", "exog_infl", "inflation"), _ZEROS),
+    **dict.fromkeys(("dispformula", "disp_formula", "dispersion_formula", "exog_precision"), _DISPERSION),
+    "nagq": "it is an option of fit(), as in fit(nAGQ=7).",
+}
 _HERE = str(Path(__file__).parent)
 
 
@@ -42,10 +54,12 @@ def users_level() -> int:
     return level
 
 
-def unknown_option(where: str, name: str) -> str:
-    """What to say of an option that the models do not have."""
+def unknown_option(where: str, name: str, more=()) -> str:
+    """What to say of an option that a model does not have; `more` are those of its own."""
+    if name.lower() in _REFUSED:
+        return f"{where} has no option {name!r}: {_REFUSED[name.lower()]}"
     known = "groups re_formula vc_formula subset covariance offset var_weights freq_weights missing exog_re exog_vc"
-    return f"{where} has no option {name!r}.{suggest(name, known.split())}"
+    return f"{where} has no option {name!r}.{suggest(name, [*known.split(), *more])}"
 
 
 def check_option(where: str, given, allowed) -> None:
@@ -115,13 +129,42 @@ def start_theta(start_params, p: int, k: int):
     )
 
 
-def check_response(y: np.ndarray, name: str) -> None:
-    """Raise if the response has no variation or too few values."""
+def start_packed(start_params, p: int, r: int, k: int):
+    """Starting beta, psi and theta from a packed vector or a result; None where none is given."""
+    if start_params is None:
+        return None
+    try:
+        values = np.asarray(getattr(start_params, "params_packed", start_params), dtype=float).ravel()
+    except (TypeError, ValueError):
+        raise ValueError(f"start_params={start_params!r} is not numeric; give {p + r + k} numbers.") from None
+    if not np.isfinite(values).all():
+        bad = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise ValueError(f"start_params has values that are not finite (first is element {bad}).")
+    if values.shape[0] == p + r and k:
+        return None  # statsmodels' own methods start from coefficients alone
+    if values.shape[0] != p + r + k:
+        raise ValueError(
+            f"start_params has {values.shape[0]} elements; give the packed vector beta, psi, theta ({p + r + k}), as "
+            "result.params_packed."
+        )
+    return values
+
+
+def check_response(y: np.ndarray, name: str, refused=None) -> None:
+    """Raise if the response has no variation or too few values.
+
+    Parameters
+    ----------
+    y : ndarray
+    name : str
+    refused : tuple of float, optional
+        Values at which a constant response is refused, default any.
+    """
     if y.shape[0] == 0:
         raise ValueError("There are no rows to fit.")
     if y.shape[0] == 1:
         raise ValueError("There is only one row to fit.")
-    if np.all(y == y[0]):
+    if (refused is None or y[0] in refused) and np.all(y == y[0]):
         raise ValueError(
             f"The response {name!r} is constant ({y[0]:g} in all {y.shape[0]} rows): there is nothing to explain."
         )
@@ -148,8 +191,19 @@ def check_not_exact(residual: float, y: np.ndarray, *weights) -> None:
         )
 
 
-def check_random_terms(design) -> None:
-    """Raise where a random term cannot be told from the residual, the intercept or another term."""
+def check_random_terms(design, residual: str = "residual variance", single: bool = False) -> None:
+    """Raise where a random term cannot be told from the residual, the intercept or another term.
+
+    Parameters
+    ----------
+    design : Design
+    residual : str
+        The parameter that a random effect for every row would be mistaken for, as messages
+        name it; empty where the model has none, so that such an effect is overdispersion.
+    single : bool
+        Whether each row is a single draw of a category, from which an effect for every row
+        cannot be learnt.
+    """
     rows = float(len(design.endog)) if design.freq_weights is None else float(design.freq_weights.sum())
     if not design.terms:
         raise ValueError("The model has no random term. Give groups=, or a formula with bars.")
@@ -161,16 +215,16 @@ def check_random_terms(design) -> None:
                 f"variance of {label} cannot be estimated. Leave the term out, or check the column."
             )
         effects = term.n_levels * term.q
-        if term.n_levels == len(design.endog) and rows == term.n_levels:
+        if (residual or single) and term.n_levels == len(design.endog) and rows == term.n_levels:
+            reason = f"be told from the {residual}" if residual else "be learnt from a single outcome each"
             raise ValueError(
                 f"Every level of {term.group!r} has one row ({term.n_levels} levels, "
-                f"{len(design.endog)} rows), so the variance of {label} cannot be told from the "
-                "residual variance. Use a coarser grouping factor."
+                f"{len(design.endog)} rows), so the variance of {label} cannot {reason}. Use a coarser grouping factor."
             )
-        if effects >= rows and term.covariance.n_params(term.q) >= term.q:
+        if residual and effects >= rows and term.covariance.n_params(term.q) >= term.q:
             raise ValueError(
                 f"{label} has {effects} random effects ({term.n_levels} levels x {term.q} columns) "
-                f"for {rows:.0f} rows; its variances cannot be told from the residual variance. "
+                f"for {rows:.0f} rows; its variances cannot be told from the {residual}. "
                 "Use fewer columns, or a coarser grouping factor."
             )
         for other in design.terms[:i]:

@@ -14,14 +14,16 @@ import patsy
 from patsy.eval import EvalEnvironment
 
 from sm_multilevel._compat import IndexingError
-from sm_multilevel.formula.frame import RowSource, as_frame, missing_mask
+from sm_multilevel.families.response import ResponseData
+from sm_multilevel.formula.frame import Expression, RowSource, as_frame, missing_mask
 from sm_multilevel.formula.matrices import build_matrices, environment
+from sm_multilevel.formula.response import ResponseReader, log_exposure, response_columns
 from sm_multilevel.formula.terms import FormulaError, parse
 from sm_multilevel.formula.values import check_finite, numeric
 from sm_multilevel.grouping import cross, factorize
 from sm_multilevel.random_effects import RandomTerm
 from sm_multilevel.random_part import random_recipes
-from sm_multilevel.recipe import Recipe
+from sm_multilevel.recipe import Recipe, without_intercept
 
 __all__ = ["Design", "compact_component", "design_from_formula"]
 
@@ -46,6 +48,13 @@ class Design:
         Rows left out because of missing values.
     outer : tuple of (ndarray, Index), or None
         Codes and levels of ``groups=``, where there are variance components within them.
+    n_trials : ndarray, shape (n,), or None
+        Binomial numbers of trials; None where every row is a single trial.
+    categories : tuple or None
+        Labels of an ordered response that occur, in order; (failure, success) of a binary
+        one that came as labels.
+    exposure : ndarray, shape (n,), or None
+        Its logarithm is in `offset` already.
     """
 
     endog: np.ndarray
@@ -60,6 +69,13 @@ class Design:
     recipe: Recipe | None
     n_dropped: int
     outer: tuple[np.ndarray, pd.Index] | None = None
+    n_trials: np.ndarray | None = None
+    categories: tuple | None = None
+    exposure: np.ndarray | None = None
+
+    def response_data(self) -> ResponseData:
+        """What a response family needs of the data."""
+        return ResponseData(self.endog, self.n_trials, self.var_weights, self.freq_weights, self.categories)
 
 
 def design_from_formula(
@@ -76,6 +92,9 @@ def design_from_formula(
     freq_weights=None,
     subset=None,
     missing: str = "drop",
+    exposure=None,
+    n_trials=None,
+    reader: ResponseReader | None = None,
 ) -> tuple[Design, pd.DataFrame]:
     """Evaluate a formula on data.
 
@@ -88,6 +107,12 @@ def design_from_formula(
         The user's namespace.
     groups, re_formula, vc_formula, covariance, offset, var_weights, freq_weights, subset, missing
         As in `MixedLM.from_formula`.
+    exposure, n_trials : str or array_like, optional
+        Exposure, whose logarithm is added to the offset, and binomial numbers of trials.
+    reader : ResponseReader, optional
+        How the response is read, default as one column of numbers. Where its thresholds
+        take the intercept's place, the fixed part is coded with an intercept, whether the
+        formula has one or not, which is then left out.
 
     Returns
     -------
@@ -115,13 +140,19 @@ def design_from_formula(
     offsets = tuple(source.expression(code, "offset") for code in spec.offsets)
     if isinstance(offset, str) and offset not in frame.columns:  # an expression, to be evaluated on new data too
         offsets, offset = (*offsets, source.expression(offset, "offset")), None
-    response = _response(spec, source)
-    vectors = {"the response " + repr(spec.response): response}
+    reader = ResponseReader() if reader is None else reader
+    response = f"The response {spec.response!r}"
+    lhs = reader.screen(response_columns(spec.response, source, reader), response)
+    vectors = {}
     for k, expression in enumerate(offsets):
         name = f"offset({expression.code})"
         values = numeric(expression.values(frame, source.view), name)
         vectors[name if name not in vectors else f"{name}, number {k + 1}"] = values  # the same twice counts twice
-    for name, value in (("offset", offset), ("var_weights", var_weights), ("freq_weights", freq_weights)):
+    per_row = {
+        "offset": offset, "exposure": exposure, "n_trials": n_trials, "var_weights": var_weights,
+        "freq_weights": freq_weights,
+    }  # fmt: skip
+    for name, value in per_row.items():
         if value is not None:
             vectors[name] = numeric(source.vector(value, name), name)
     parts = [list(r.given) if r.given else [p.values(frame, source.view) for p in r.parts] for r in recipes]
@@ -129,15 +160,16 @@ def design_from_formula(
     gone = np.zeros(len(frame), dtype=bool)
     culprits = []
     grouping = [(f"group {r.group!r}", v) for r, p in zip(recipes, parts, strict=True) for v in p]
-    for name, values in [*vectors.items(), *grouping]:
+    responses = [(f"the response {spec.response!r}", values) for values in lhs]
+    for name, values in [*responses, *vectors.items(), *grouping]:
         mask = missing_mask(values)
         if mask.all():
-            said = name[0].upper() + name[1:] if " " in name else name
-            raise ValueError(f"{said} is missing (NaN) in every row.")
+            start = name[0].upper() + name[1:] if " " in name else name
+            raise ValueError(f"{start} is missing (NaN) in every row.")
         if mask.any():
             gone |= mask
             culprits.append(name)
-    texts = [(spec.fixed, "fixed part")]
+    texts = [(_with_intercept(spec.fixed) if reader.drop_intercept else spec.fixed, "fixed part")]
     texts += [(r.text, f"random part of {r.group!r}") for r in recipes]
     formulas, matrices, keep, factors = build_matrices(texts, source, gone)
     culprits += factors
@@ -170,29 +202,50 @@ def design_from_formula(
         if len(terms[-1].columns) < len(names):  # became a factor
             recipes[recipes.index(recipe)] = replace(recipe, cells=levels)
     check_finite(matrices[0], formulas[0].columns, "fixed part")
+    exog, exog_names = matrices[0], formulas[0].columns
+    if reader.drop_intercept:
+        exog, exog_names = without_intercept(exog, exog_names)
+    vectors = {name: kept(values) for name, values in vectors.items()}
+    index = frame.index if keep.all() else frame.index[keep]
     total_offset = None
     for name, values in vectors.items():
         if name.startswith("offset"):
-            total_offset = kept(values) + (0.0 if total_offset is None else total_offset)
+            total_offset = values + (0.0 if total_offset is None else total_offset)
+    if exposure is not None:
+        logs = log_exposure(vectors["exposure"], index)
+        total_offset = logs if total_offset is None else total_offset + logs
+    reading = reader.read([kept(values) for values in lhs], response, index, vectors.get("n_trials"))
     offset_name = offset
     if offset is not None and not isinstance(offset, str):
         offset_name = str(getattr(offset, "name", None) or "offset")
     # The arrays of the fit are not carried along for new data.
     random = tuple((replace(r, given=None), f) for r, f in zip(recipes, formulas[1:], strict=True))
-    recipe = Recipe(source.expression(spec.response, "response"), formulas[0], random, offsets, offset_name)
+    recipe = Recipe(
+        source.expression(spec.response, "response"),
+        formulas[0],
+        random,
+        offsets,
+        offset_name,
+        exposure=_named(exposure, source, "exposure"),
+        n_trials=source.expression(n_trials, "n_trials") if isinstance(n_trials, str) else None,
+        drop_intercept=reader.drop_intercept,
+    )
     design = Design(
-        endog=kept(response),
-        exog=matrices[0],
+        endog=reading.endog,
+        exog=exog,
         endog_name=spec.response,
-        exog_names=formulas[0].columns,
+        exog_names=exog_names,
         terms=tuple(terms),
         offset=total_offset,
-        var_weights=None if var_weights is None else kept(vectors["var_weights"]),
-        freq_weights=None if freq_weights is None else kept(vectors["freq_weights"]),
-        index=frame.index if keep.all() else frame.index[keep],
+        var_weights=vectors.get("var_weights"),
+        freq_weights=vectors.get("freq_weights"),
+        index=index,
         recipe=recipe,
         n_dropped=int((~keep).sum()),
         outer=cross([kept(source.vector(groups, "groups"))], "groups") if vc_formula else None,
+        n_trials=reading.n_trials,
+        categories=reading.categories,
+        exposure=vectors.get("exposure"),
     )
     return design, frame
 
@@ -219,18 +272,23 @@ def _subset(full, subset):
     return full.iloc[positions], positions
 
 
-def _response(spec, source):
-    desc = patsy.ModelDesc.from_formula(f"{spec.response} ~ 1")
-    if not any(term.factors for term in desc.lhs_termlist):
-        raise FormulaError(f"The response {spec.response!r} is no column. Write its name left of '~'.")
-    if len(desc.lhs_termlist) != 1 or len(desc.lhs_termlist[0].factors) != 1:
-        raise FormulaError(
-            f"The response {spec.response!r} is more than one column. Write a sum or product of columns "
-            f"as I({spec.response})."
-        )
-    what = "response"
-    values = source.vector(spec.response, what)
-    return numeric(values, f"The response {spec.response!r}", response=True)
+def _with_intercept(text):
+    """A right-hand side that codes factors with an intercept; the last constant decides, as in patsy."""
+    try:
+        has = patsy.INTERCEPT in patsy.ModelDesc.from_formula(f"~ {text}").rhs_termlist
+    except patsy.PatsyError:  # explained where the matrices are built
+        has = True
+    return text if has else f"{text} + 1"
+
+
+def _named(value, source, what):
+    """The expression for new data of an option: its name, or the column with the name of an array."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return source.expression(value, what)
+    name = str(getattr(value, "name", None) or what)
+    return Expression(name, source.env, what, [name])
 
 
 def compact_component(term: RandomTerm) -> RandomTerm:

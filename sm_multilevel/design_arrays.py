@@ -10,7 +10,8 @@ from patsy.eval import EvalEnvironment
 
 from sm_multilevel.covariance import get_covariance
 from sm_multilevel.design import Design, compact_component
-from sm_multilevel.formula.frame import RowSource, missing_mask
+from sm_multilevel.formula.frame import RowSource, as_frame, missing_mask
+from sm_multilevel.formula.response import Reading, ResponseReader, log_exposure
 from sm_multilevel.formula.values import check_finite, numeric
 from sm_multilevel.grouping import cross
 from sm_multilevel.random_effects import RandomTerm
@@ -21,7 +22,7 @@ __all__ = ["design_from_arrays"]
 
 def design_from_arrays(
     endog, exog, groups, exog_re, exog_vc, *, random, covariance, offset, var_weights,
-    freq_weights, missing,
+    freq_weights, missing, exposure=None, n_trials=None, reader=None, reading=None,
 ) -> Design:  # fmt: skip
     """A design from arrays, Series and frames, aligned by the index where there is one.
 
@@ -31,6 +32,12 @@ def design_from_arrays(
         As in `MixedLM`.
     random : sequence of RandomTerm, optional
         Finished terms, instead of groups and columns.
+    exposure, n_trials : array_like, optional
+        Exposure, whose logarithm is added to the offset, and binomial numbers of trials.
+    reader : ResponseReader, optional
+        How `endog` is read, default as one column of numbers.
+    reading : Reading, optional
+        Of the same rows: `endog` are numbers as there, and trials and labels are as there.
 
     Raises
     ------
@@ -39,6 +46,9 @@ def design_from_arrays(
     """
     if missing not in ("none", "drop", "raise"):
         raise ValueError(f"missing={missing!r} is not known. Choose 'none', 'drop' or 'raise'.")
+    reader = ResponseReader() if reader is None or reading is not None else reader
+    if type(endog).__module__.split(".")[0] == "polars" and np.ndim(endog) == 2:
+        endog = as_frame(endog)
     if np.ndim(endog) == 2 and np.shape(endog)[1] == 1:
         endog = endog.iloc[:, 0] if isinstance(endog, pd.DataFrame) else np.asarray(endog)[:, 0]
     if isinstance(endog, str) or np.ndim(endog) == 0:
@@ -47,18 +57,21 @@ def design_from_arrays(
             "from_formula for names of columns."
         )
     n = len(endog)
-    index = endog.index if isinstance(endog, pd.Series) else None
+    index = endog.index if isinstance(endog, (pd.Series, pd.DataFrame)) else None
     if index is None and isinstance(exog, (pd.DataFrame, pd.Series)):
         index = exog.index
     rows = pd.RangeIndex(n) if index is None else index
     source = RowSource(pd.DataFrame(index=rows), None, rows, EvalEnvironment([{}]))
-    y_name = getattr(endog, "name", None) or "y"
-    y = numeric(source.vector(endog, "endog"), "endog", response=True)
+    y_name, lhs = _endog_columns(source, endog, reader)
     x, x_names = _array_columns(source, exog, "exog", "x")
     if exog is not None and not isinstance(exog, (pd.DataFrame, pd.Series)):
         x_names = _default_names(x)
-    vectors = {"endog": y}
-    for name, value in (("offset", offset), ("var_weights", var_weights), ("freq_weights", freq_weights)):
+    vectors = {}
+    per_row = {
+        "offset": offset, "exposure": exposure, "n_trials": n_trials, "var_weights": var_weights,
+        "freq_weights": freq_weights,
+    }  # fmt: skip
+    for name, value in per_row.items():
         if value is not None:
             vectors[name] = numeric(source.vector(value, name), name)
     terms = tuple(random) if random is not None else None
@@ -67,7 +80,7 @@ def design_from_arrays(
         raw = _array_terms(source, groups, exog_re, exog_vc, covariance)
     gone = np.zeros(n, dtype=bool)
     culprits = []
-    pieces = [*vectors.items(), ("exog", x)]
+    pieces = [*(("endog", values) for values in lhs), *vectors.items(), ("exog", x)]
     for label, parts, z, *_ in raw:
         pieces += [(f"groups {label!r}", p) for p in parts] + [(f"columns of {label!r}", z)]
     for name, values in pieces:
@@ -100,14 +113,36 @@ def design_from_arrays(
     for term in terms:
         if len(term.codes) != int(keep.sum()):
             raise ValueError(f"The random term {term.group!r} has {len(term.codes)} rows; endog has {n}.")
+    vectors = {name: kept(values) for name, values in vectors.items()}
+    total_offset, labels = vectors.get("offset"), kept(rows)
+    if exposure is not None:
+        logs = log_exposure(vectors["exposure"], labels)
+        total_offset = logs if total_offset is None else total_offset + logs
+    lhs = [kept(values) for values in lhs]
+    if reading is None:
+        reading = reader.read(lhs, "endog", labels, vectors.get("n_trials"))
+    else:
+        reading = Reading(lhs[0], reading.n_trials, reading.categories)
     return Design(
-        endog=kept(y), exog=kept(x), endog_name=str(y_name), exog_names=tuple(x_names), terms=terms,
-        offset=None if offset is None else kept(vectors["offset"]),
-        var_weights=None if var_weights is None else kept(vectors["var_weights"]),
-        freq_weights=None if freq_weights is None else kept(vectors["freq_weights"]),
-        index=index if index is None else kept(index), recipe=None, n_dropped=int(gone.sum()),
+        endog=reading.endog, exog=kept(x), endog_name=str(y_name), exog_names=tuple(x_names), terms=terms,
+        offset=total_offset, var_weights=vectors.get("var_weights"), freq_weights=vectors.get("freq_weights"),
+        index=index if index is None else labels, recipe=None, n_dropped=int(gone.sum()),
         outer=cross([kept(source.vector(groups, "groups"))], "groups") if exog_vc else None,
+        n_trials=reading.n_trials, categories=reading.categories, exposure=vectors.get("exposure"),
     )  # fmt: skip
+
+
+def _endog_columns(source, endog, reader):
+    """Name and columns of the response."""
+    name = getattr(endog, "name", None) or "y"
+    if isinstance(endog, pd.DataFrame):
+        name = " + ".join(map(str, endog.columns))
+        columns = [source.vector(endog.iloc[:, j], "endog") for j in range(endog.shape[1])]
+    else:
+        if isinstance(endog, (list, tuple)) and any(isinstance(v, str) for v in endog):
+            endog = np.array(endog, dtype=object)  # a missing value among labels stays one
+        columns = [source.vector(endog, "endog")]
+    return name, reader.screen(columns, "endog")
 
 
 def _array_columns(source, value, what, prefix):

@@ -21,7 +21,7 @@ from sm_multilevel.checks import (
     start_theta,
     users_level,
 )
-from sm_multilevel.estimation.fit import estimate_theta
+from sm_multilevel.estimation.fit import estimate
 from sm_multilevel.objectives.crossprod import cross_products
 from sm_multilevel.objectives.linear import LinearObjective
 from sm_multilevel.objectives.unprofiled import hessian, loglike, score
@@ -199,10 +199,7 @@ class MixedLM(MultilevelModel):
         start = start_theta(start_params, self.k_fixed, self.effects.n_params)
         with one_blas_thread():
             objective = self.objective(reml)
-            record = estimate_theta(
-                objective, self.effects, method=method, start=start, maxiter=maxiter,
-                callback=callback,
-            )  # fmt: skip
+            record = estimate(objective, method=method, start=start, maxiter=maxiter, callback=callback)
             state = objective.standard_state(record.theta_standard)
             record = replace(record, seconds=time.perf_counter() - began)
             if disp:

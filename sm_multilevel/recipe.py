@@ -10,11 +10,12 @@ import pandas as pd
 from sm_multilevel.covariance import Covariance
 from sm_multilevel.formula.frame import Expression, as_frame, convert_column
 from sm_multilevel.formula.matrices import MatrixFormula
+from sm_multilevel.formula.response import check_trials, log_exposure
 from sm_multilevel.formula.terms import FormulaError
 from sm_multilevel.formula.values import numeric
 from sm_multilevel.grouping import match_levels
 
-__all__ = ["NewData", "Recipe", "TermRecipe"]
+__all__ = ["NewData", "Recipe", "TermRecipe", "without_intercept"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +65,15 @@ class NewData:
     random : list of (ndarray, ndarray)
         Codes (-1: unknown level) and columns of each term; empty for population values.
     index : Index
+    n_trials : ndarray, shape (n,), or None
+        Where the model's trials have a name, and the new data have them.
     """
 
     exog: np.ndarray
     offset: np.ndarray
     random: list
     index: pd.Index
+    n_trials: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +88,12 @@ class Recipe:
     offsets : tuple of Expression
     offset_name : str or None
         Column given in ``offset=``, or the name of the array ("offset" if it has none).
+    exposure : Expression or None
+        Its logarithm is part of the offset; of an array the column that new data have.
+    n_trials : Expression or None
+        None where there are none, or an array was given.
+    drop_intercept : bool
+        Whether the fixed part is coded with an intercept that is then left out.
     """
 
     response: Expression
@@ -91,6 +101,9 @@ class Recipe:
     random: tuple
     offsets: tuple
     offset_name: str | None
+    exposure: Expression | None = None
+    n_trials: Expression | None = None
+    drop_intercept: bool = False
 
     @property
     def namespace(self) -> dict:
@@ -100,8 +113,9 @@ class Recipe:
             for part in term.parts:
                 out.update(part.space)
             out.update(matrix.namespace)
-        for expression in self.offsets:
-            out.update(expression.space)
+        for expression in (*self.offsets, self.exposure, self.n_trials):
+            if expression is not None:
+                out.update(expression.space)
         return {**out, **self.fixed.namespace}
 
     def apply(self, data, levels, include_random: bool) -> NewData:
@@ -117,6 +131,8 @@ class Recipe:
         """
         frame = as_frame(data)
         exog = self.fixed.matrix(frame)
+        if self.drop_intercept:
+            exog = without_intercept(exog, self.fixed.columns)[0]
         offset = np.zeros(len(frame))
         for expression in self.offsets:
             offset = offset + numeric(expression.values(frame), f"offset({expression.code})")
@@ -127,6 +143,8 @@ class Recipe:
                     "(zeros for no offset)."
                 )
             offset = offset + numeric(convert_column(frame[self.offset_name]), f"The offset {self.offset_name!r}")
+        if self.exposure is not None:
+            offset = offset + _log_exposure(self.exposure, frame)
         random: list[tuple] = []
         if include_random:
             at = 0
@@ -138,7 +156,19 @@ class Recipe:
                 pieces = _pieces(term, z)
                 random.extend((codes, piece) for piece in pieces)
                 at += len(pieces)
-        return NewData(exog, offset, random, frame.index)
+        return NewData(exog, offset, random, frame.index, self._trials(frame))
+
+    def _trials(self, frame):
+        """Numbers of trials, which new data need not have."""
+        if self.n_trials is None:
+            return None
+        try:
+            values = self.n_trials.values(frame)
+        except FormulaError:
+            return None
+        trials = numeric(values, "n_trials")
+        check_trials(trials, frame.index)
+        return trials
 
     def random_columns(self, data) -> list:
         """Columns of each term for new data, whatever their groups."""
@@ -159,6 +189,25 @@ class Recipe:
         except FormulaError as error:
             raise FormulaError(f"The grouping factor of ({term.text} | {term.group}): {error}{hint}") from None
         return match_levels(values, levels)
+
+
+def _log_exposure(exposure, frame):
+    try:
+        values = exposure.values(frame)
+    except FormulaError as error:
+        raise FormulaError(
+            f"The model has the exposure {exposure.code!r}, and the new data lack it ({error}) Add it (ones for no "
+            "exposure)."
+        ) from None
+    return log_exposure(numeric(values, f"The exposure {exposure.code!r}"), frame.index)
+
+
+def without_intercept(matrix, columns):
+    """A fixed part, and the names of its columns, without the intercept that patsy has put first."""
+    if "Intercept" not in columns:
+        return matrix, tuple(columns)
+    at = list(columns).index("Intercept")
+    return np.delete(matrix, at, axis=1), tuple(c for j, c in enumerate(columns) if j != at)
 
 
 def _pieces(term, z):

@@ -1,8 +1,8 @@
 """Minimisers of a smooth function whose value, gradient and model Hessian come together.
 
 `newton` is a trust-region Newton method on a model Hessian that the objective supplies
-(average information), corrected by symmetric rank-one updates so that the last steps
-converge superlinearly although the model is only approximate. Other methods are SciPy's.
+(average information), corrected by secant updates so that the last steps converge
+superlinearly although the model is only approximate. Other methods are SciPy's.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ __all__ = ["METHODS", "Minimum", "newton", "scipy_method"]
 
 # A deviance that falls by less than this cannot be told from rounding, relative to |f|.
 _NOISE = 4e-15
+# Cosine of the angle between a step and what the model misses along it, from which a
+# rank-one correction is used.
+_ALIGNED = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +131,7 @@ def newton(
             new_gradient, new_model = there.gradient(), there.curvature()
             # The mean of both ends' models: the change of the model itself is no error of it.
             mean = 0.5 * (model + new_model)
-            correction = _rank_one(correction, mean, step, new_gradient - gradient)
+            correction = _corrected(correction, mean, step, new_gradient - gradient)
             theta, here, gradient, model = theta + step, there, new_gradient, new_model
             iterations += 1
             if callback is not None:
@@ -139,13 +142,26 @@ def newton(
     return Minimum(theta, here.value, evaluations, iterations, message, False)
 
 
-def _rank_one(correction, model, step, change):
-    """Symmetric rank-one update so that (model + correction) step = change of gradient."""
+def _corrected(correction, model, step, change):
+    """Least change of the correction with which (model + correction) step = change of gradient.
+
+    Symmetric rank one where what is missing lies along the step, in the model's metric; a
+    rank-one term in another direction would be as large as their angle is steep, so there
+    Powell's symmetric Broyden update, weighted by the model (Dennis and Schnabel 1983, section 9.3).
+    """
     residual = change - (model + correction) @ step
-    scale = residual @ step
-    if abs(scale) < 1e-8 * np.linalg.norm(residual) * np.linalg.norm(step) or scale == 0:
+    along = residual @ step
+    values, vectors = np.linalg.eigh(model)
+    values = np.maximum(values, 1e-12 * max(values[-1], 1e-300))
+    size_residual = np.sqrt(np.sum((vectors.T @ residual) ** 2 / values))
+    size_step = np.sqrt(np.sum((vectors.T @ step) ** 2 * values))
+    if size_residual == 0 or size_step == 0:
         return correction
-    return correction + np.outer(residual, residual) / scale
+    if abs(along) >= _ALIGNED * size_residual * size_step:
+        return correction + np.outer(residual, residual) / along
+    weight = vectors @ (values * (vectors.T @ step)) / size_step**2
+    both = np.outer(residual, weight)
+    return correction + both + both.T - along * np.outer(weight, weight)
 
 
 def scipy_method(name: str):

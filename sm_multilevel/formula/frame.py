@@ -59,7 +59,7 @@ def _from_polars(series):
     if name.startswith(("Enum", "Categorical")):
         values = series.to_list()
         if name.startswith("Enum"):
-            return pd.Categorical(values, categories=series.dtype.categories.to_list())
+            return pd.Categorical(values, categories=series.dtype.categories.to_list(), ordered=True)
         return pd.Categorical(values)
     if series.dtype.is_numeric():
         return series.cast(float).to_numpy() if series.null_count() else series.to_numpy()

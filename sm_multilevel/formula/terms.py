@@ -247,6 +247,8 @@ def _translate_calls(tokens: list[_Token]) -> list[_Token]:
         inside = tokens[i + 2 :]
         inside = inside[: next(j for j, t in enumerate(inside) if t.depth == token.depth)]
         first = _split(inside, ",")[0]
+        if i == 0 and token.text == "cbind" and any(t.kind == "tilde" for t in tokens):
+            continue  # a response of two columns, as R writes it
         hints = dict(_R_FUNCTIONS)
         has_bar = any(t.text in ("|", "||") and t.depth == token.depth + 1 for t in inside)
         if not token.code:

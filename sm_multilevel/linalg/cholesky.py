@@ -69,6 +69,23 @@ class BlockMatrix:
         return out
 
 
+    def level_products(self, lams: list[np.ndarray], other: BlockMatrix) -> list[np.ndarray]:
+        """Sum over levels of the diagonal blocks of ``self Lambda' other``, shape (q, q) a factor.
+
+        Both matrices are symmetric and on the same pattern, and one of them is zero outside of it.
+        """
+        out = [
+            np.einsum("ijm,jkm->ik", np.matmul(lam, s), a)
+            for s, lam, a in zip(self.diag, lams, other.diag, strict=True)
+        ]
+        for (f, g), a in other.off.items():
+            s = self.off[f, g]
+            out[f] += np.einsum("ijm,kjm->ik", np.matmul(lams[g], s), a)
+            q, r, m = s.shape
+            out[g] += np.einsum("jkm,jlm->kl", (lams[f] @ s.reshape(q, r * m)).reshape(q, r, m), a)
+        return out
+
+
 def block_matvec(a: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Batch of (q, r, m) matrices times (r, m, c) vectors -> (q, m, c)."""
     if a.shape[0] == 1 and a.shape[1] == 1:

@@ -162,13 +162,7 @@ class GaussianState:
                 (m * np.eye(len(lam)) - s) @ np.linalg.inv(lam)
                 for m, lam, s in zip(self.data.zz.layout.m, lams, sums, strict=True)
             ]
-        zz, inv = self.data.zz, self.inverse
-        out = [np.einsum("ijm,jkm->ik", _left(s, lam), a) for s, lam, a in zip(inv.diag, lams, zz.diag, strict=True)]
-        for (f, g), a in zz.off.items():
-            s = inv.off[f, g]
-            out[f] += np.einsum("ijm,kjm->ik", _left(s, lams[g]), a)
-            out[g] += np.einsum("jkm,jlm->kl", _mix(lams[f], s), a)
-        return out
+        return self.inverse.level_products(lams, self.data.zz)
 
     def slopes(self) -> list[np.ndarray]:
         """Derivative of the deviance in each factor's relative covariance G, shape (q, q).
@@ -258,14 +252,3 @@ def _apply(matrix, x):
 def _gram(x, y):
     """Sum over levels of x'y: (q, m, c), (q, m, d) -> (c, d)."""
     return x.reshape(-1, x.shape[2]).T @ y.reshape(-1, y.shape[2])
-
-
-def _mix(lam, blocks):
-    """Lambda times blocks from the left: (q, q), (q, r, m) -> (q, r, m)."""
-    q, r, m = blocks.shape
-    return (lam @ blocks.reshape(q, r * m)).reshape(q, r, m)
-
-
-def _left(blocks, lam):
-    """blocks times Lambda' from the right: (q, r, m), (r, r) -> (q, r, m)."""
-    return np.matmul(lam, blocks)

@@ -11,9 +11,12 @@ import numpy as np
 from sm_multilevel.objectives.crossprod import GaussianData
 from sm_multilevel.objectives.gaussian import GaussianDeviance, GaussianState
 from sm_multilevel.objectives.point import Point
+from sm_multilevel.objectives.space import ThetaSpace
 from sm_multilevel.random_effects import RandomEffects
 
 __all__ = ["LinearObjective"]
+
+_STEP = 1e-4  # difference step for the Hessian
 
 
 class LinearObjective:
@@ -50,6 +53,7 @@ class LinearObjective:
 
     def __init__(self, data: GaussianData, effects: RandomEffects, reml: bool):
         self.effects = effects
+        self.space = ThetaSpace(effects)
         self.deviance = GaussianDeviance(data, reml)
         self._recent: list[tuple[bytes, GaussianState]] = []
         self._to_standard = [np.linalg.inv(w) for w in effects.factor_standardizers]
@@ -132,6 +136,10 @@ class LinearObjective:
             lambda: self.effects.chain(state.gammas),
             lambda: state.curvature(self.effects.basis),
         )
+
+    def steps(self, theta) -> list[tuple[float, float]]:
+        """Steps of the differences that make the Hessian: all elements are of order one here."""
+        return [(_STEP, 0.0)] * len(theta)
 
     def slopes(self, theta) -> list[np.ndarray]:
         """Derivative of the deviance in each term's G, at a theta without a null space."""

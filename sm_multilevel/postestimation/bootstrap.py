@@ -25,7 +25,8 @@ class BootstrapResults:
     observed : Series
         The statistic of the data.
     failed : int
-        Replicates that did not converge; they are not in `estimates`.
+        Replicates that did not converge, or whose response can have no fit; they are not in
+        `estimates`.
     """
 
     estimates: pd.DataFrame
@@ -51,33 +52,38 @@ def _replicates(n) -> int:
     raise ValueError(f"n={n!r}: give the number of replicates, at least one.")
 
 
-def simulate(result, n=1, seed=None) -> np.ndarray:
-    """Responses drawn from the fitted model; shape (n, rows)."""
+def simulate(result, n=1, seed=None, include_random="new") -> np.ndarray:
+    """Responses drawn from the fitted model; see `MultilevelResults.simulate`."""
     n = _replicates(n)
+    if not (include_random == "new" or isinstance(include_random, (bool, np.bool_))):
+        raise ValueError(f"include_random={include_random!r} is not known. Choose 'new', True or False.")
     rng = np.random.default_rng(seed)
     model = result.model
     model.require_data("simulate()")
-    mean = model.design.exog @ np.asarray(result.params)
+    fixed = model.design.exog @ np.asarray(result.fe_params)
     if model.offset is not None:
-        mean = mean + model.offset
-    sd = np.sqrt(result.scale / (1.0 if model.var_weights is None else model.var_weights))
-    out = np.empty((n, len(mean)))
+        fixed = fixed + model.offset
     halves = []
-    for term, part in zip(model.random, model.effects.per_term(result.theta), strict=True):
-        halves.append(np.sqrt(result.scale) * term.covariance.factor(part, term.q))
+    if include_random == "new":
+        for term, part in zip(model.random, model.effects.per_term(result.theta), strict=True):
+            halves.append(np.sqrt(result.scale) * term.covariance.factor(part, term.q))
+    elif include_random:
+        for term, solution in zip(model.random, result.term_solutions, strict=True):
+            fixed = fixed + np.einsum("nq,nq->n", term.exog, solution.effects[term.codes])
+    out = np.empty((n, len(fixed)))
     for k in range(n):
-        y = mean + sd * rng.standard_normal(len(mean))
-        for term, half in zip(model.random, halves, strict=True):
+        eta = fixed.copy()
+        for term, half in zip(model.random, halves):
             b = rng.standard_normal((term.n_levels, term.q)) @ half.T
-            y += np.einsum("nq,nq->n", term.exog, b[term.codes])
-        out[k] = y
+            eta += np.einsum("nq,nq->n", term.exog, b[term.codes])
+        out[k] = result.draw(eta, rng)
     return out
 
 
 def _default_statistic(result):
     vc = pd.Series(result.variance_components)
     params = pd.Series(np.asarray(result.params), index=result.model.data.param_names)
-    return pd.concat([params, vc])
+    return pd.concat([params, vc])  # psi is in params
 
 
 def bootstrap(result, n=1000, seed=None, statistic=None) -> BootstrapResults:
@@ -94,10 +100,13 @@ def bootstrap(result, n=1000, seed=None, statistic=None) -> BootstrapResults:
     rows, failed = [], 0
     for child in seeds:
         y = simulate(result, 1, child)[0]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            refitted = result.refit(y)
-        if refitted.converged:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                refitted = result.refit(y)
+        except ValueError:  # a response that has no fit, as successes only
+            refitted = None
+        if refitted is not None and refitted.converged:
             rows.append(np.asarray(statistic(refitted), dtype=float))
         else:
             failed += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,10 +44,8 @@ class Facts:
     ----------
     groups : tuple of GroupFacts
         One for each grouping factor, most levels first.
-    r_squared : dict
-        As `MixedLMResults.r_squared` gives it.
-    icc : dict
-        As `MixedLMResults.icc` gives it.
+    r_squared, icc : dict
+        As the result's methods of these names give them; empty where they do not exist.
     no_random : NoRandomTest
     slopes : bool
         Whether any random column varies from row to row.
@@ -56,7 +54,11 @@ class Facts:
     n_dropped : int
         Rows left out because of missing values.
     weights : tuple of (str, str)
-        Kind and column (empty: an array) of weights and offset.
+        Kind and column (empty: an array) of weights, exposure and offset.
+    n_trials : float or None
+        Binomial trials in all, frequency weights counted; None where each row is one.
+    outcome : str or None
+        The label whose probability is modelled, where the response came as two labels.
     """
 
     groups: tuple[GroupFacts, ...]
@@ -67,6 +69,8 @@ class Facts:
     term_parameters: tuple[int, ...]
     n_dropped: int
     weights: tuple[tuple[str, str], ...]
+    n_trials: float | None = None
+    outcome: str | None = None
 
 
 def facts(result: Any) -> Facts:
@@ -74,7 +78,7 @@ def facts(result: Any) -> Facts:
 
     Parameters
     ----------
-    result : MixedLMResults
+    result : MultilevelResults
 
     Raises
     ------
@@ -87,7 +91,7 @@ def facts(result: Any) -> Facts:
             "The model's data were removed, by remove_data() of another result of the same model. Call "
             "summary() of this one first."
         )
-    icc = result.icc()
+    icc = _or_nothing(result.icc)
     groups = []
     for factor in model.effects.factors:
         terms = [model.random[i] for i in factor.terms]
@@ -106,22 +110,56 @@ def facts(result: Any) -> Facts:
         )
     return Facts(
         groups=tuple(sorted(groups, key=lambda g: -g.levels)),
-        r_squared=result.r_squared(),
+        r_squared=_or_nothing(result.r_squared),
         icc=icc,
         no_random=test_no_random(result),
         slopes=any(_varies(column) for term in model.random for column in term.exog.T),
         term_parameters=tuple(term.n_params for term in model.random),
         n_dropped=model.design.n_dropped if model.design is not None else 0,
         weights=tuple(_weights(model)),
+        n_trials=_trials(model.design, model.freq_weights),
+        outcome=_outcome(result.family, model.design.categories),
     )
+
+
+def _or_nothing(method: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Not every link has a residual variance, nor every null model a maximum."""
+    try:
+        return method()
+    except ValueError:
+        return {}
 
 
 def _varies(column: np.ndarray) -> bool:
     return bool(column[0] != column[-1] or np.any(column != column[0]))
 
 
+def _trials(design: Any, freq_weights: np.ndarray | None) -> float | None:
+    if design.n_trials is None:
+        return None
+    return float(np.sum(design.n_trials if freq_weights is None else design.n_trials * freq_weights))
+
+
+def _outcome(family: Any, categories: tuple | None) -> str | None:
+    binary = family is not None and family.has_trials and categories is not None
+    return repr(categories[1]) if binary else None
+
+
 def _weights(model: Any) -> Iterator[tuple[str, str]]:
-    for kind in ("var_weights", "freq_weights", "offset"):
+    for kind in ("var_weights", "freq_weights"):
         if getattr(model, kind) is not None:
-            given = model._settings.get(kind)
-            yield kind, given if isinstance(given, str) else ""
+            yield kind, _name(model._settings.get(kind))
+    design = model.design
+    offset = design.offset
+    if design.exposure is not None:
+        yield "exposure", _name(model._settings.get("exposure"))
+        offset = offset - np.log(design.exposure)
+    if offset is not None and np.any(offset):
+        parts = [] if design.recipe is None else [part.code for part in design.recipe.offsets]
+        if model._settings.get("offset") is not None:
+            parts.append(_name(model._settings["offset"]))
+        yield "offset", parts[0] if len(parts) == 1 else " + ".join(part or "array" for part in parts)
+
+
+def _name(given: Any) -> str:
+    return given if isinstance(given, str) else ""

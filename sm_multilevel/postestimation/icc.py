@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["icc"]
+__all__ = ["icc", "random_intercepts"]
 
 
 def icc(random, terms, residual) -> dict[str, float]:
@@ -24,9 +24,22 @@ def icc(random, terms, residual) -> dict[str, float]:
     dict
         Grouping factor -> intraclass correlation; factors without an intercept are left out.
     """
+    shared, total = random_intercepts(random, terms)
+    return {name: part / (total + float(residual)) for name, part in shared.items()}
+
+
+def random_intercepts(random, terms) -> tuple[dict[str, float], float]:
+    """Variances of the random intercepts.
+
+    Returns
+    -------
+    shared : dict
+        Grouping factor -> what rows of one level share, the factors included in which it is nested.
+    total : float
+    """
     variance: dict[str, float] = {}
     codes: dict[str, np.ndarray] = {}
-    total = float(residual)
+    total = 0.0
     for term, solution in zip(random, terms, strict=True):
         name = term.name or term.group
         for j in range(term.q):
@@ -36,11 +49,8 @@ def icc(random, terms, residual) -> dict[str, float]:
                 variance[name] = variance.get(name, 0.0) + part
                 codes[name] = term.codes
                 total += part
-    out = {}
-    for name in variance:
-        shared = sum(v for other, v in variance.items() if _nested(codes[name], codes[other]))
-        out[name] = shared / total
-    return out
+    shared = {name: sum(v for other, v in variance.items() if _nested(codes[name], codes[other])) for name in variance}
+    return shared, total
 
 
 def _nested(inner, outer) -> bool:

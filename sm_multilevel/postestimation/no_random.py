@@ -1,4 +1,4 @@
-"""Likelihood-ratio test against the linear regression without random effects."""
+"""Likelihood-ratio test against the regression without random effects."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 from scipy import linalg, stats
 
+from sm_multilevel.estimation.minimize import newton
+from sm_multilevel.families.response import Response
 from sm_multilevel.objectives.crossprod import GaussianData
+from sm_multilevel.objectives.point import Point
+from sm_multilevel.objectives.rows import Rows
 
-__all__ = ["NoRandomTest", "regression_deviance", "test_no_random"]
+__all__ = ["NoRandomTest", "regression_deviance", "response_deviance", "test_no_random"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class NoRandomTest:
     Attributes
     ----------
     statistic : float
-        Fall of the deviance, never negative.
+        Fall of the deviance, never negative; NaN where the regression without random
+        effects could not be fitted.
     df : int
         Number of variance and covariance parameters.
     p_value : float
@@ -67,23 +72,80 @@ def regression_deviance(data: GaussianData, reml: bool) -> float:
     return df * (1.0 + np.log(2.0 * np.pi * rss / df)) + logdet - data.log_weights
 
 
-def test_no_random(result: Any) -> NoRandomTest:
-    """Test a linear mixed model against the regression with the same fixed part.
+def response_deviance(rows: Rows, response: Response, starts) -> float:
+    """-2 times the log-likelihood of a generalised regression without random effects.
 
-    Weights and offset are the same, and under REML both likelihoods are restricted.
+    The deviance of `objectives.marginal` at Lambda = 0, whatever the integration, at its
+    minimum over beta and psi.
 
     Parameters
     ----------
-    result : MixedLMResults
+    rows : Rows
+    response : Response
+        Of these rows.
+    starts : iterable of ndarray, shape (p,)
+        Values of beta, tried in turn until Newton's method converges from one.
+
+    Returns
+    -------
+    float
+        NaN if it converges from none.
+    """
+    p, x = rows.p, rows.xt
+
+    def at(z: np.ndarray) -> Point:
+        local = response.at(rows.fixed(z[:p]), z[p:])
+        value = -2.0 * float(np.sum(local.logf))
+
+        def gradient():
+            return -2.0 * np.concatenate([x @ local.score, local.psi_score.sum(axis=1)])
+
+        def curvature():
+            cross = -x @ local.score_psi.T
+            return 2.0 * np.block([[(x * local.info) @ x.T, cross], [cross.T, local.psi_info]])
+
+        return Point(value if np.isfinite(value) else np.inf, gradient, curvature)
+
+    for beta in starts:
+        # Never from the mixed model's psi: an alpha of zero is stationary whether or not it is optimal.
+        found = newton(at, np.concatenate([beta, response.start_psi(rows.fixed(beta))]))
+        if found.success:
+            return found.value
+    return np.nan
+
+
+def test_no_random(result: Any) -> NoRandomTest:
+    """Test a model against the regression with the same fixed part and the same response.
+
+    Weights and offset are the same, a response's own parameters are estimated in both, and
+    under REML both likelihoods are restricted.
+
+    Parameters
+    ----------
+    result : MultilevelResults
 
     Returns
     -------
     NoRandomTest
     """
-    df = len(result.theta)
-    fall = regression_deviance(result.model.cross_products(), result.reml) + 2.0 * result.llf
-    statistic = max(0.0, float(fall))
+    df, model = len(result.theta), result.model
+    if result.family is None:
+        null = regression_deviance(model.cross_products(), result.reml)
+    else:
+        bound = model.bound()
+        null = response_deviance(bound.rows, bound.response, _starts(result, bound.rows.p))
+    kind = "chibar2" if df == 1 else "chi2"
+    if not np.isfinite(null):
+        return NoRandomTest(np.nan, df, np.nan, kind)
+    statistic = max(0.0, float(null + 2.0 * result.llf))
     if df == 1:
         p_value = 0.5 * float(stats.chi2.sf(statistic, 1)) if statistic > 0 else 1.0
-        return NoRandomTest(statistic, df, p_value, "chibar2")
-    return NoRandomTest(statistic, df, float(stats.chi2.sf(statistic, df)), "chi2")
+    else:
+        p_value = float(stats.chi2.sf(statistic, df))
+    return NoRandomTest(statistic, df, p_value, kind)
+
+
+def _starts(result, p):
+    """The mixed model's beta, and where its own fit starts."""
+    yield result.z_standard[:p]
+    yield result.model.objective().start()[:p]

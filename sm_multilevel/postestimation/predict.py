@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from statsmodels.tools.sm_exceptions import ValueWarning
 
 from sm_multilevel.checks import check_alpha, check_flag, users_level
 
-__all__ = ["NewLevelWarning", "Prediction", "Rows", "predict", "prediction", "rows_of"]
+__all__ = ["NewLevelWarning", "Prediction", "Rows", "linear_predictor", "predict", "prediction", "prediction_parts"]
+__all__ += ["prediction_variance", "random_spread", "reference", "rows_of"]
 
 _CHUNK = 512  # rows solved at once where no shortcut exists
 
@@ -89,6 +90,8 @@ class Rows:
         Gives the random columns of each term, whatever the groups; None: not known.
     weights : float or ndarray
         Precision weights.
+    trials : ndarray, shape (n,), or None
+        Binomial numbers of trials.
     """
 
     exog: np.ndarray
@@ -97,6 +100,7 @@ class Rows:
     index: pd.Index | None
     columns: Callable | None
     weights: float | np.ndarray = 1.0
+    trials: np.ndarray | None = None
 
 
 def new_weights(weights, n):
@@ -112,7 +116,7 @@ def new_weights(weights, n):
     return values
 
 
-def rows_of(model, data, include_random=True, transform=True, new_levels="zero") -> Rows:
+def rows_of(model, data, include_random=True, transform=True, new_levels="zero", offset=None, exposure=None) -> Rows:
     """Rows to predict, from new data or from the model's own; unknown levels are warned of or refused.
 
     Parameters
@@ -123,27 +127,54 @@ def rows_of(model, data, include_random=True, transform=True, new_levels="zero")
     transform : bool
         False: `data` holds the columns of the fixed part.
     new_levels : {"zero", "raise"}
+    offset, exposure : array_like, optional
+        For these rows, in place of all offsets and exposures of the model.
     """
     include_random = check_flag("include_random", include_random)
     if new_levels not in ("zero", "raise"):
         raise ValueError(f"new_levels={new_levels!r} is not known. Choose 'zero' or 'raise'.")
     if data is None:
         model.require_data("Predicting the rows of the fit")
-        offset = np.zeros(model.endog.shape[0]) if model.offset is None else model.offset
+        n = model.design.endog.shape[0]
+        own = np.zeros(n) if model.offset is None else model.offset
         random = [(t.codes, t.exog) for t in model.random]
         weights = 1.0 if model.var_weights is None else model.var_weights
         return Rows(
-            model.design.exog, offset, random if include_random else [], model.design.index,
-            lambda: [z for _, z in random], weights,
+            model.design.exog, own if offset is None and exposure is None else _offset(offset, exposure, n),
+            random if include_random else [], model.design.index,
+            lambda: [z for _, z in random], weights, model.design.n_trials,
         )  # fmt: skip
     if model.recipe is None or not transform or _is_array(data):
         exog, index = _fixed_columns(model, data)
-        return Rows(exog, np.zeros(len(exog)), [], index, None)
-    frame = _as_rows(model, data)
-    new = model.recipe.apply(frame, model.levels, include_random)
+        return Rows(exog, _offset(offset, exposure, len(exog)), [], index, None)
+    frame, recipe = _as_rows(model, data), model.recipe
+    if offset is not None or exposure is not None:
+        recipe = replace(recipe, offsets=(), offset_name=None, exposure=None)
+    new = recipe.apply(frame, model.levels, include_random)
     _check_levels(model, new.random, new_levels)
     exog = new.exog[:, model.kept_columns]
-    return Rows(exog, new.offset, new.random, new.index, lambda: model.recipe.random_columns(frame))
+    total = new.offset + _offset(offset, exposure, len(exog))
+    return Rows(exog, total, new.random, new.index, lambda: recipe.random_columns(frame), trials=new.n_trials)
+
+
+def _offset(offset, exposure, n):
+    """What is added to the linear predictor of n rows, given as numbers."""
+    total = np.zeros(n)
+    for name, given in (("offset", offset), ("exposure", exposure)):
+        if given is None:
+            continue
+        try:
+            values = np.asarray(given, dtype=float)
+        except (TypeError, ValueError):
+            raise ValueError(f"{name}= must be numbers, one a row or one for all.") from None
+        if values.ndim and values.shape != (n,):
+            raise ValueError(f"{name}= has shape {values.shape}, but there are {n} rows to predict.")
+        if name == "exposure":
+            if not (values > 0).all():
+                raise ValueError("exposure= must be positive; its logarithm is added to the linear predictor.")
+            values = np.log(values)
+        total = total + values
+    return total
 
 
 def _is_array(data):
@@ -168,7 +199,7 @@ def _as_rows(model, data):
 
 def _fixed_columns(model, data):
     """Columns of the fixed part, given as such, and the labels of their rows."""
-    names = model.data.param_names
+    names = model.data.xnames
     index = None
     if isinstance(data, pd.DataFrame):
         index = data.index
@@ -231,12 +262,17 @@ def prediction(result, rows: Rows, weights=None) -> Prediction:
     weights = rows.weights if weights is None else new_weights(weights, len(mean))
     spread = variance + result.scale / weights
     if not rows.random:  # a new observation has random effects all the same
-        if rows.columns is None:
-            spread = spread + result.r_squared()["var_random"]
-        else:
-            each = zip(rows.columns(), terms, strict=True)
-            spread = spread + sum(np.einsum("ni,ij,nj->n", z, t.cov, z) for z, t in each)
+        spread = spread + (result.r_squared()["var_random"] if rows.columns is None else random_spread(rows, terms))
     return Prediction(mean, np.sqrt(variance), np.sqrt(spread), rows.index, reference(result.use_t, result.df_resid))
+
+
+def random_spread(rows: Rows, terms) -> np.ndarray:
+    """z'Gz: variance that the random effects of any level contribute to each row."""
+    assert rows.columns is not None
+    out = np.zeros(len(rows.exog))
+    for z, term in zip(rows.columns(), terms, strict=True):
+        out += np.einsum("ni,ij,nj->n", z, term.cov, z)
+    return out
 
 
 def linear_predictor(beta, rows: Rows, terms):
@@ -263,6 +299,26 @@ def prediction_variance(exog, random, terms, effects, state, cov_beta):
     """
     if not random:
         return np.maximum(np.einsum("ni,ij,nj->n", exog, cov_beta, exog), 0.0)
+    given, a = prediction_parts(exog, random, terms, effects, state)
+    fixed = np.zeros(len(a))
+    if a.shape[1]:
+        from scipy.linalg import solve_triangular
+
+        half = solve_triangular(state.chol_x, a.T, lower=True, check_finite=False)  # a missing value stays one
+        fixed = np.einsum("cn,cn->n", half, half)
+    return np.maximum(given + state.sigma2 * fixed, 0.0)
+
+
+def prediction_parts(exog, random, terms, effects, state):
+    """The two sources of the error of x'beta_hat + z'b_hat: what is not known given beta, and beta.
+
+    Returns
+    -------
+    given : ndarray, shape (n,)
+        Variance given beta.
+    a : ndarray, shape (n, p)
+        Derivative in standardised beta, through the predicted effects too.
+    """
     n = exog.shape[0]
     extra = np.zeros(n)
     for (codes, z), solution in zip(random, terms, strict=True):
@@ -300,13 +356,7 @@ def prediction_variance(exog, random, terms, effects, state, cov_beta):
     for start in range(0, rows.shape[0], _CHUNK):
         some = rows[start : start + _CHUNK]
         quad[some] = _solve_rows(state, layout, [x[some] for x in v], [c[some] for c in level])
-    fixed = np.zeros(n)
-    if p:
-        from scipy.linalg import solve_triangular
-
-        half = solve_triangular(state.chol_x, a.T, lower=True, check_finite=False)  # a missing value stays one
-        fixed = np.einsum("cn,cn->n", half, half)
-    return np.maximum(sigma2 * (quad + fixed) + extra, 0.0)
+    return sigma2 * quad + extra, a
 
 
 def _solve_rows(state, layout, v, level):

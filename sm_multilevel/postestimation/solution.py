@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["TermCovariance", "TermSolution", "joint_cov", "term_covariances", "term_solutions"]
+from sm_multilevel.linalg.small import congruence
+
+__all__ = ["ConditionalSolution", "TermCovariance", "TermSolution", "conditional_solution", "joint_cov"]
+__all__ += ["term_covariances", "term_solutions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +124,95 @@ def _owner(term, outer):
     owner = np.empty(term.n_levels, dtype=outer.dtype)
     owner[term.codes] = outer
     return owner
+
+
+@dataclass(frozen=True, eq=False)
+class _Scaling:
+    map: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    """How columns were standardised, under the names of `GaussianData`."""
+
+    p: int
+    scaling: _Scaling
+    maps: list[np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionalSolution:
+    """A generalised model's random effects given the data, under the names of `GaussianState`.
+
+    At the mode the posterior is nearly that of a linear model for the working response; the
+    covariance of beta, and of psi (thresholds are a kind of intercept), is the generalised model's own,
+    and p counts them all. All covariances are of standardised columns, and sigma2 is 1.
+
+    Attributes
+    ----------
+    u : list of ndarray, shape (q, m, p)
+        -du / d(beta, psi): H^-1 Lambda'Z'DX, and for a response's own parameters -H^-1 Lambda'Z' ds/dpsi.
+    modes : list of ndarray, shape (q, m)
+    half_cov : ndarray, shape (p, p)
+        A root of the covariance of beta and psi.
+    chol_x : ndarray, shape (p, p)
+        Cholesky factor of its inverse.
+    """
+
+    data: _Columns
+    lams: list[np.ndarray]
+    u: list[np.ndarray]
+    modes: list[np.ndarray]
+    chol: Any
+    inverse: Any
+    half_cov: np.ndarray
+    chol_x: np.ndarray
+    sigma2: float = 1.0
+
+    @property
+    def whitened(self):
+        """The second of a pair, as `GaussianState` has it: u times a root of the covariance of beta."""
+        return None, [u @ self.half_cov for u in self.u]
+
+    def effects(self):
+        """Conditional modes b of the user's columns, shape (q, m) a factor."""
+        return [w @ lam @ u for w, lam, u in zip(self.data.maps, self.lams, self.modes, strict=True)]
+
+    def effects_cov(self):
+        """Covariance of b given y and beta, Lambda H^-1 Lambda'; (q, q, m)."""
+        out = []
+        for w, lam, s in zip(self.data.maps, self.lams, self.inverse.diag, strict=True):
+            out.append(congruence((w @ lam).T, s, (w @ lam).T))
+        return out
+
+
+def conditional_solution(effects, mode, change, cov) -> ConditionalSolution:
+    """The posterior of the random effects at the mode.
+
+    Parameters
+    ----------
+    effects : RandomEffects
+    mode : Mode
+    change : ndarray, shape (p, p)
+        How X was standardised.
+    cov : ndarray, shape (p + r, p + r)
+        Covariance of beta (in standardised columns) and psi (internal); zero where it is not known.
+    """
+    p, size = change.shape[0], cov.shape[0]
+    values, vectors = np.linalg.eigh(cov) if size else (np.zeros(0), np.zeros((0, 0)))
+    values = np.maximum(values, 1e-300)
+    half = vectors * np.sqrt(values)
+    low = np.asarray(np.linalg.qr((vectors / np.sqrt(values)).T, mode="r")).T if size else half
+    u = mode.border_solved
+    if size > p:
+        by_psi = mode.rows.collect(mode.local.score_psi)
+        right = [np.stack([lam.T @ v for v in part], axis=-1) for lam, part in zip(mode.lams, by_psi, strict=True)]
+        u = [np.concatenate([a, -b], axis=2) for a, b in zip(u, mode.chol.solve(right), strict=True)]
+    columns = np.hstack([change, np.zeros((p, size - p))])
+    return ConditionalSolution(
+        _Columns(size, _Scaling(columns), effects.factor_standardizers),
+        mode.lams, u, mode.u, mode.chol, mode.inverse, half, low,
+    )  # fmt: skip
 
 
 def joint_cov(effects, state, members) -> np.ndarray:

@@ -18,7 +18,7 @@ __all__ = ["check_hypothesis", "constraints_from_dict", "term_columns", "wald_te
 
 def term_columns(model) -> dict[str, list[int]]:
     """Positions in params of the columns of each term of the fixed part."""
-    names = list(model.data.param_names)
+    names = list(model.data.xnames)
     if model.recipe is None:
         return {name: [j] for j, name in enumerate(names)}
     info = model.recipe.fixed.info

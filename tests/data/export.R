@@ -90,3 +90,49 @@ row <- seq_len(nrow(sleep))
 sleep$w <- 0.5 + ((7 * row) %% 11) / 5
 sleep$off <- round(20 * sin(row), 2)
 keep(sleep, name = "sleepstudy_weights")
+
+# ---------------------------------------------------------------- generalised models
+keep(from("lme4", "grouseticks"), name = "grouseticks")
+keep(from("mlmRev", "guImmun"), name = "guimmun", compress = TRUE)
+keep(from("mlmRev", "guPrenat")[c("mom", "cluster", "prenat", "childAge", "motherAge", "indig", "pcInd81")],
+  name = "guprenat", compress = TRUE
+)
+keep(from("mlmRev", "Mmmec"), name = "mmmec")
+keep(from("HSAUR3", "toenail"), name = "toenail")
+keep(from("HSAUR3", "respiratory"), name = "respiratory")
+keep(na.omit(from("HSAUR3", "schizophrenia2")), name = "schizophrenia2")
+keep(from("MASS", "bacteria"), name = "bacteria")
+quine <- from("MASS", "quine")
+quine$class <- paste(quine$Eth, quine$Sex, quine$Age, quine$Lrn, sep = ".")
+keep(quine, name = "quine")
+keep(from("glmmTMB", "Salamanders"), name = "salamanders")
+keep(from("ordinal", "soup")[c("RESP", "PROD", "PRODID", "SURENESS", "DAY", "SOUPFREQ", "GENDER")], name = "soup")
+
+# Simulated: positive costs (Gamma) and waiting times (inverse Gaussian) of patients in 40 hospitals of 2 to 30 patients,
+# labels out of order and rows shuffled; counts with three crossed factors.
+set.seed(20240611)
+hospitals <- 40
+label <- paste0("H", sample(100:999, hospitals))
+size <- sample(2:30, hospitals, replace = TRUE)
+at <- sample(rep(seq_len(hospitals), size))
+n <- length(at)
+severity <- round(rnorm(n), 3)
+ward <- ifelse(runif(n) < 0.4, "surgery", "medicine")
+effect <- cbind(rnorm(hospitals, sd = 0.5), rnorm(hospitals, sd = 0.2))
+effect[, 2] <- effect[, 2] + 0.2 * effect[, 1]
+eta <- 1.2 + 0.4 * severity - 0.3 * (ward == "surgery") + effect[at, 1] + effect[at, 2] * severity
+cost <- rgamma(n, shape = 2.5, scale = exp(eta) / 2.5)
+wait <- statmod::rinvgauss(n, mean = exp(0.5 + 0.3 * severity + effect[at, 1]), dispersion = 0.4)
+keep(data.frame(hospital = label[at], severity, ward, cost = signif(cost, 6), wait = signif(wait, 6)), name = "hospital_costs")
+
+set.seed(20240612)
+n <- 600
+site <- sample(25, n, replace = TRUE)
+observer <- sample(12, n, replace = TRUE)
+day <- sample(30, n, replace = TRUE)
+cover <- round(runif(n, -1, 1), 3)
+hours <- sample(c(0.5, 1, 2), n, replace = TRUE)
+eta <- log(hours) + 0.4 + 0.8 * cover + rnorm(25, sd = 0.7)[site] + rnorm(12, sd = 0.3)[observer] + rnorm(30, sd = 0.4)[day]
+keep(data.frame(
+  site = paste0("s", site), observer = LETTERS[observer], day = day, cover = cover, hours = hours, count = rpois(n, exp(eta))
+), name = "counts_crossed")

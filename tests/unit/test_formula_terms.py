@@ -216,7 +216,7 @@ BAD = [
     ("y ~ as.numeric(age)", ["age.astype(float)"]),
     ("y ~ ordered(x)", ["'C(x)'", "C(x, Poly)"]),
     ("y ~ interaction(a, b)", ["'a:b'"]),
-    ("cbind(a, b) ~ x", ["'cbind(a, b)'", "'successes + failures ~ ...'"]),
+    ("y ~ cbind(a, b)", ["'cbind(a, b)'", "'successes + failures ~ ...'"]),
     ("y ~ a %in% b", ["'%in%'", "'a:b'"]),
     ("y ~ I(a %/% b)", ["'%/%'", "'//'"]),
     ("m <- y ~ x", ["'<-'", "outside the formula"]),

@@ -1,0 +1,1 @@
+"""Conditional distributions of the response: log f(y | eta, psi) with its derivatives."""

@@ -1,0 +1,100 @@
+"""What all bound responses share: arrays of one entry a row, their weights and their checks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from sm_multilevel.families.response import Local, Response, ResponseData
+
+__all__ = ["PlainLocal", "RowResponse", "check_common", "refuse", "take_rows", "total_weight", "within"]
+
+
+def take_rows(data: ResponseData, rows) -> ResponseData:
+    """Some rows of a response's data."""
+    arrays = ("endog", "trials", "var_weights", "freq_weights")
+    taken: dict[str, Any] = {k: None if (v := getattr(data, k)) is None else v[rows] for k in arrays}
+    return replace(data, **taken)
+
+
+def total_weight(data: ResponseData) -> np.ndarray | None:
+    """What multiplies log f in a family without a dispersion."""
+    if data.var_weights is None:
+        return data.freq_weights
+    return data.var_weights if data.freq_weights is None else data.var_weights * data.freq_weights
+
+
+def within(eta: np.ndarray, limit: float = 700.0) -> np.ndarray:
+    """eta, clipped to +-limit if it must be, so that exp of it and of its negative are finite and not zero."""
+    if eta.size and eta.min() > -limit and eta.max() < limit:
+        return eta
+    return np.clip(eta, -limit, limit)
+
+
+def refuse(bad: np.ndarray, values: np.ndarray, what: str, problem: str, advice: str) -> None:
+    """Raise ValueError naming the first bad row, if there is one."""
+    if np.any(bad):
+        row = int(np.argmax(bad))
+        many = int(np.count_nonzero(bad))
+        others = f", one of {many} such rows" if many > 1 else ""
+        raise ValueError(f"{what} {problem}: row {row} (counted from 0) is {values[row]:.10g}{others}. {advice}")
+
+
+def check_common(data: ResponseData, what: str) -> None:
+    """Refuse what no response can have: no rows, NaN, infinity, unusable weights."""
+    y = data.endog
+    if not len(y):
+        raise ValueError(f"{what} has no rows. Check for missing values and for what subset= leaves.")
+    refuse(~np.isfinite(y), y, what, "has values that are missing or infinite", "Drop these rows or fill them in.")
+    for name, weights in (("var_weights", data.var_weights), ("freq_weights", data.freq_weights)):
+        if weights is not None:
+            bad = ~(np.isfinite(weights) & (weights > 0 if name == "var_weights" else weights >= 0))
+            refuse(bad, weights, f"{name} of {what}", "must be finite and positive", "Drop these rows instead.")
+
+
+class PlainLocal(Local):
+    """A `Local` of a response that has no psi. Subclasses set ``_eta``."""
+
+    _eta: np.ndarray
+
+    @cached_property
+    def psi_score(self) -> np.ndarray:
+        return np.empty((0, *self._eta.shape))
+
+    @cached_property
+    def score_psi(self) -> np.ndarray:
+        return np.empty((0, *self._eta.shape))
+
+    @cached_property
+    def info_psi(self) -> np.ndarray:
+        return np.empty((0, *self._eta.shape))
+
+    @cached_property
+    def psi_info(self) -> np.ndarray:
+        return np.empty((0, 0))
+
+
+class RowResponse(Response):
+    """A response whose arrays, named in ``_rows``, have one entry a row (or are None)."""
+
+    _rows: tuple[str, ...] = ()
+    data: ResponseData
+
+    @property
+    def nobs(self) -> float:  # type: ignore[override]
+        freq = self.data.freq_weights
+        return float(len(self.data.endog)) if freq is None else float(np.sum(freq))
+
+    def take(self, rows) -> RowResponse:
+        """The same response for some rows, a slice or an array of positions."""
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        new.data = take_rows(self.data, rows)
+        for name in self._rows:
+            value = getattr(self, name)
+            if value is not None:
+                setattr(new, name, value[rows])
+        return new
