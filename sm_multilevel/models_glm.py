@@ -68,6 +68,11 @@ class GeneralizedModel(MultilevelModel):
     def _check_design(self, design):
         super()._check_design(design)
         self.family = self._family_of(design)
+        if design.exposure is not None and not self.family.log_link:
+            raise ValueError(
+                f"exposure= needs a log link, but the model is {self.family!r}. Use offset= for a term of the linear "
+                "predictor."
+            )
         data = design.response_data()
         self.family.check(data, design.endog_name)
         self.response = self.family.bind(data)

@@ -107,8 +107,8 @@ def estimate(
                 break
     if best is None:
         raise np.linalg.LinAlgError(
-            "The likelihood could not be evaluated at any starting value. Check the scale of the "
-            "columns and the weights."
+            "The likelihood could not be evaluated at any starting value. Check the scale of the columns, the weights "
+            "and offsets, and that the link can hold all linear predictors (a log or logit link always does)."
         )
     return FitRecord(
         theta=space.to_user(best.theta),
@@ -163,6 +163,13 @@ def _check(objective, theta):
         count += 1
         if at_zero.value <= point.value + 1e-9 + 1e-14 * abs(point.value):
             theta, point = snapped, at_zero
+    if not np.isfinite(point.value):
+        k = theta.shape[0]
+        nothing = np.full(k, np.nan)
+        return _Check(
+            theta, np.inf, nothing, np.full((k, k), np.nan), np.inf, -np.inf, np.inf, None, count,
+            "the likelihood does not exist where the search ended, at the edge of the link's domain",
+        )  # fmt: skip
     gradient = point.gradient()
     hessian, extra = _difference_hessian(objective, theta, gradient)
     count += extra
@@ -196,6 +203,8 @@ def _reason(kkt, least, slope, escape, singular, theta):
             f"the boundary is not the optimum: the deviance falls where a zero variance is raised (slope {slope:.3g})"
         )
     floor = -1e-6 if singular else 1e-10
+    if least == -np.inf:
+        return "the likelihood does not exist beside the point where the search ended, an edge of the link's domain"
     if theta.size and not least > floor:
         return (
             f"the curvature is not positive (least eigenvalue {least:.2g} of the largest): a "

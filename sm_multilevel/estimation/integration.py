@@ -10,7 +10,7 @@ from sm_multilevel.estimation.fit import estimate
 from sm_multilevel.estimation.information import joint_covariance
 from sm_multilevel.estimation.minimize import newton
 from sm_multilevel.estimation.record import FitRecord
-from sm_multilevel.estimation.separation import separating_columns
+from sm_multilevel.estimation.separation import is_constant_within, separating_columns
 from sm_multilevel.objectives.marginal import MarginalObjective, MarginalState
 from sm_multilevel.objectives.quadrature import NODE_BUDGET, Quadrature, cells_of_largest_group
 from sm_multilevel.objectives.space import JointSpace
@@ -22,6 +22,7 @@ _ORDERS = (3, 5, 7, 11, 17, 25, 37, 55, 81, 101)  # that "auto" goes through
 _SETTLED = 1e-5, 1e-3  # change of log L, and of the estimates in standard errors, that is none
 _FIRST = 1e-3  # precision (deviance) of a Laplace fit that only serves as a start
 _SUSPICIOUS = 2.0  # standard error of a standardised column that makes one look for separation
+_LARGE = 10.0  # standard deviation on the scale of the link that makes one look at the outcomes of levels
 _CELLS = 2**27  # numbers of an array of one group's rows at all nodes
 
 
@@ -185,6 +186,8 @@ def _collect(model, objective, record, points) -> Fitted:
     errors = np.sqrt(np.diag(covariance)[: space.p])
     if space.p and not (np.isfinite(errors).all() and errors.max() * space.scale <= _SUSPICIOUS):
         _look_for_separation(model, fitted)
+    if len(z) > space.head and np.abs(z[space.head :]).max() > _LARGE:
+        _look_for_constant_levels(model, fitted)
     return fitted
 
 
@@ -211,6 +214,19 @@ def _look_for_separation(model, fitted):
         "infinite. Leave them out, merge levels, or collect data in which the outcome varies"
     )
     fitted.record = replace(fitted.record, converged=False, reason=reason)
+
+
+def _look_for_constant_levels(model, fitted):
+    ends = model.family.limits(model.design.response_data())
+    if ends is None:
+        return
+    names = [name for t, name in zip(model.random, model.group_names, strict=True) if is_constant_within(ends, t.codes)]
+    if names:
+        reason = (
+            f"the outcome does not vary within the levels of {', '.join(dict.fromkeys(names))}, so the variance of the "
+            "random effects grows without end. Use a coarser grouping factor, or model the levels themselves"
+        )
+        fitted.record = replace(fitted.record, converged=False, reason=reason)
 
 
 def _check_domain(objective, z, refuse) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import optimize
 
-__all__ = ["separating_columns"]
+__all__ = ["is_constant_within", "separating_columns"]
 
 _ROWS = 20_000  # distinct rows given to the linear programme
 
@@ -48,3 +48,19 @@ def separating_columns(recession: tuple[np.ndarray, np.ndarray], names) -> list[
     if found.status != 0 or -found.fun < 1e-7:
         return []
     return [name for name, d in zip(names, found.x, strict=True) if abs(d) > 1e-7]
+
+
+def is_constant_within(ends: np.ndarray, codes: np.ndarray) -> bool:
+    """Whether the rows of every level tend to one and the same end, so that its effects have no finite spread.
+
+    Parameters
+    ----------
+    ends : ndarray, shape (n,)
+        As `ResponseFamily.limits`.
+    codes : ndarray of int, shape (n,)
+    """
+    if not (np.abs(ends) == 1).all():
+        return False
+    first = np.empty(codes.max() + 1)
+    first[codes] = ends
+    return bool(np.array_equal(first[codes], ends))

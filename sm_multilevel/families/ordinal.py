@@ -204,6 +204,9 @@ class Cumulative(ResponseFamily):
         self.latent_variance = self._latent.variance
         self.logit_link = distr == "logit"
 
+    def limits(self, data):
+        return np.where(data.endog == 0, -1.0, np.where(data.endog == len(self.categories) - 1, 1.0, 0.0))
+
     def recession(self, data, x):
         # kappa_y - eta may only rise, kappa_(y-1) - eta only fall.
         y, k = data.endog.astype(int), len(self.categories) - 1
