@@ -15,7 +15,12 @@ import pandas as pd
 from patsy.eval import EvalEnvironment
 
 from sm_multilevel import __version__
+from sm_multilevel.base import MultilevelModel
+from sm_multilevel.families.registry import FAMILIES, LINKS
+from sm_multilevel.formula.frame import suggest
 from sm_multilevel.models import MixedLM
+from sm_multilevel.models_glm import MEOLogit, MixedGLM
+from sm_multilevel.summary_words import ratios
 
 __all__ = ["main"]
 
@@ -25,15 +30,22 @@ PLOT = "caterpillar.png"
 LEVELS_SHOWN = 6
 
 DESCRIPTION = f"""\
-Fit a linear multilevel (mixed-effects) model by REML and print its report: the
-summary, variance components, intraclass correlations, R-squared and the first
-random effects.
+Fit a multilevel (mixed-effects) model and print its report: the summary,
+variance components, intraclass correlations, R-squared and the first random
+effects. Linear models are fitted by REML, others by maximum likelihood.
 
 Without arguments it fits {EXAMPLE} to the
 bundled sleepstudy data, and writes a caterpillar plot of the random effects
 to {PLOT}."""
 
-EPILOG = """\
+EPILOG = f"""\
+families:
+  gaussian, binomial, poisson, gamma (log link), inverse_gaussian, negbin, nb1,
+  ordinal
+links:
+  {", ".join(list(LINKS)[:7])},
+  {", ".join(list(LINKS)[7:])}
+
 formulas, as in lme4:
   (1 | g)      an intercept for each level of g
   (x | g)      intercept and slope of x, correlated; (x || g) uncorrelated
@@ -44,6 +56,8 @@ examples:
   python -m sm_multilevel
   python -m sm_multilevel pupils.csv "score ~ ses + (ses | school)" --plot p.pdf
   python -m sm_multilevel plots.csv "harvest ~ variety + (1 | farm/field)" --ml
+  python -m sm_multilevel cows.csv "sick ~ period + (1 | herd)" \\
+      --family binomial --trials size --nagq 7 --eform
 
 exit status:
   0 done   1 the fit did not converge   2 an error, told in one line on stderr"""
@@ -70,8 +84,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("formula", nargs="?", metavar="FORMULA", help='for example "y ~ x + (1 | g)"')
     parser.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     parser.add_argument("--plot", metavar="FILE", help="write a caterpillar plot (.png, .pdf, .svg)")
-    parser.add_argument("--family", metavar="NAME", default="gaussian", help="only gaussian so far")
-    parser.add_argument("--nagq", metavar="K", help="quadrature points; not there yet")
+    parser.add_argument("--family", metavar="NAME", help="distribution of the response, default gaussian")
+    parser.add_argument("--link", metavar="NAME", help="default the family's own")
+    parser.add_argument("--nagq", metavar="K", help="quadrature points a column, or auto; default 1, Laplace")
+    parser.add_argument("--trials", metavar="COLUMN", help="binomial numbers of trials; the response is successes")
+    parser.add_argument("--exposure", metavar="COLUMN", help="its logarithm is added to the linear predictor")
+    parser.add_argument("--offset", metavar="COLUMN", help="added to the linear predictor")
+    parser.add_argument("--order", metavar="A,B,C", help="labels of an ordinal response, the lowest first")
+    parser.add_argument("--eform", action="store_true", help="odds, rate or mean ratios instead of coefficients")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     return parser
 
@@ -132,10 +152,10 @@ def _words(message: object) -> str:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.family.lower() not in ("gaussian", "normal"):
-        raise CommandError(f"--family {options.family} is not there yet; only gaussian models can be fitted so far.")
-    if options.nagq is not None:
-        raise CommandError("--nagq is not there yet; it comes with the families that need quadrature.")
+    if options.data is None:
+        for name in ("family", "offset", *_GENERALIZED):
+            if getattr(options, name):
+                raise CommandError(f"--{name} needs a file and a formula; without them {EXAMPLE} is fitted.")
     if options.data is not None and options.formula is None:
         raise CommandError(f"a formula is missing after {options.data}, for example 'y ~ x + (1 | g)'.")
     plot = PLOT if options.data is None and options.plot is None else options.plot
@@ -147,8 +167,8 @@ def _run(options: argparse.Namespace) -> int:
         name, frame, formula = "sleepstudy (bundled)", sleepstudy.load_pandas().data, EXAMPLE
     else:
         name, frame, formula = options.data, _read(Path(options.data)), options.formula
-    result = _fit(frame, formula, reml=not options.ml)
-    _report(result, f"Data: {name}, {len(frame)} rows, {frame.shape[1]} columns")
+    result = _fit(frame, formula, options)
+    _report(result, options.eform, f"Data: {name}, {len(frame)} rows, {frame.shape[1]} columns")
     if plot is not None:
         _plot(result, plot)
     return 0 if result.converged else 1
@@ -197,26 +217,81 @@ def _read(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _fit(frame: pd.DataFrame, formula: str, reml: bool) -> Any:
+def _fit(frame: pd.DataFrame, formula: str, options: argparse.Namespace) -> Any:
+    cls, given, how = _model(options)
     env = EvalEnvironment([{"np": np, "pd": pd}])
     with warnings.catch_warnings(record=True) as caught:  # an error makes them needless
-        result = MixedLM.from_formula(formula, frame, eval_env=env).fit(reml=reml)
+        model = cls.from_formula(formula, frame, eval_env=env, **given)
+        if options.eform:
+            ratios(model.family)  # raises where they make no sense
+        result = model.fit(**how)
     for text in dict.fromkeys(_words(w.message) for w in caught):
         _tell(f"warning: {text}")
     return result
 
 
-def _report(result: Any, heading: str) -> None:
+_LINEAR = (None, "identity")  # links
+_GENERALIZED = ("link", "nagq", "trials", "exposure", "order", "eform")
+
+
+def _model(options: argparse.Namespace) -> tuple[type[MultilevelModel], dict, dict]:
+    """Class, options of the model and options of the fit."""
+    family = (options.family or "gaussian").lower()
+    family = "gaussian" if family == "normal" else family
+    given = {} if options.offset is None else {"offset": options.offset}
+    if family == "gaussian" and options.link in _LINEAR:
+        for name in ("nagq", "trials", "exposure", "order", "eform"):
+            if getattr(options, name):
+                raise CommandError(f"--{name} is for other families than gaussian; give one with --family.")
+        return MixedLM, given, {"reml": not options.ml}
+    how = {} if options.nagq is None else {"nAGQ": _points(options.nagq)}
+    if family == "ordinal":
+        for name in ("trials", "exposure"):
+            if getattr(options, name):
+                raise CommandError(f"--{name} is not for an ordinal response.")
+        return MEOLogit, {"distr": options.link or "logit", "order": _labels(options.order), **given}, how
+    if options.order:
+        raise CommandError("--order is for --family ordinal.")
+    if family not in FAMILIES and suggest(family, ["ordinal"]):
+        raise CommandError(f"--family {options.family} is not known.{suggest(family, ['ordinal'])}")
+    given.update(family=family, link=options.link or ("log" if family == "gamma" else None))
+    for name, option in (("trials", "n_trials"), ("exposure", "exposure")):
+        if getattr(options, name):
+            given[option] = getattr(options, name)
+    return MixedGLM, given, how
+
+
+def _labels(text: str | None) -> list | None:
+    """Labels in order; numbers where all of them are, as in the file."""
+    labels = None if text is None else [label.strip() for label in text.split(",")]
+    try:
+        return labels and [float(label) for label in labels]
+    except ValueError:
+        return labels
+
+
+def _points(text: str) -> int | str:
+    """What `fit` takes; it refuses what is neither a number nor "auto"."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def _report(result: Any, eform: bool, heading: str) -> None:
     print(heading, end="\n\n")
-    print(result.summary())
+    print(result.summary(eform=eform))
     print("\nVariance components")
     table = result.varcorr().fillna({"var1": "", "var2": ""})
     print(table.to_string(index=False, na_rep="."))
-    print("\nIntraclass correlation")
-    print("\n".join(f"  {g}: {v:.4f}" for g, v in result.icc().items()) or "  none: no random intercept")
-    r2 = result.r_squared()
-    print(f"\nR-squared\n  marginal (fixed effects): {r2['marginal']:.4f}")
-    print(f"  conditional (fixed and random effects): {r2['conditional']:.4f}")
+    icc, r2 = result.facts.icc, result.facts.r_squared
+    of_what = "" if result.family is None else " of the linear predictor"
+    print(f"\nIntraclass correlation{of_what}")
+    none = "no random intercept" if r2 else "the link has no residual variance"
+    print("\n".join(f"  {g}: {v:.4f}" for g, v in icc.items()) or f"  none: {none}")
+    if r2:
+        print(f"\nR-squared{of_what}\n  marginal (fixed effects): {r2['marginal']:.4f}")
+        print(f"  conditional (fixed and random effects): {r2['conditional']:.4f}")
     effects, errors = map(_by_group, result.ranef(conditional_se=True))
     for group, frame in effects.items():
         shown = min(LEVELS_SHOWN, len(frame))

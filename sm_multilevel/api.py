@@ -1,5 +1,6 @@
 """Classes and functions for arrays: ``import sm_multilevel.api as smm``."""
 
 from sm_multilevel.models import MixedLM
+from sm_multilevel.models_glm import MENegBin, MEOLogit, MixedGLM
 
-__all__ = ["MixedLM"]
+__all__ = ["MENegBin", "MEOLogit", "MixedGLM", "MixedLM"]

@@ -33,6 +33,7 @@ MAX_NAME = 28
 DENSE = 3.0
 # A Q-Q plot of more values than this leaves out some from the middle.
 MAX_QUANTILES = 2_000
+_QUANTITY = {True: "standardised residual", False: "quantile residual"}
 PANELS_A_ROW = 3
 
 
@@ -133,8 +134,9 @@ def qq(result, which="ranef", group=None, column=None, ax=None, alpha=0.05, **st
     standard errors of ``result.ranef(conditional_se=True)``, so that levels of different sizes are
     comparable (Lange and Ryan 1989, Annals of Statistics 17, 624-642). Levels on which the data
     say nothing are left out. Residuals are conditional ones, multiplied by the square roots of
-    precision weights and divided by their standard deviation. The band is pointwise, for as many
-    independent standard normal values; of more than 2,000 values, some in the middle are not drawn.
+    precision weights and divided by their standard deviation; of generalised models quantile
+    residuals as they are. The band is pointwise, for as many independent standard normal values; of
+    more than 2,000 values, some in the middle are not drawn.
 
     Parameters
     ----------
@@ -164,8 +166,8 @@ def qq(result, which="ranef", group=None, column=None, ax=None, alpha=0.05, **st
         if group is not None or column is not None:
             raise ValueError("group= and column= choose random effects; which='resid' has none of them.")
         resid = _residuals(result)
-        spread = np.std(resid)
-        samples = [(resid / spread if spread > 0 else resid, "Residuals", "standardised residual")]
+        spread = np.std(resid) if result.family is None else 1.0
+        samples = [(resid / spread if spread > 0 else resid, "Residuals", _QUANTITY[result.family is None])]
     else:
         raise ValueError(f"which={which!r} is neither 'ranef' nor 'resid'.")
     if ax is not None:
@@ -184,7 +186,9 @@ def residuals(result, ax=None):
 
     Up to 10,000 rows are drawn as points with their lowess curve; more are counted in hexagons,
     with the lowess curve of their means in 200 classes of fitted values. Rows with precision weights have
-    their residuals multiplied by the weights' square roots.
+    their residuals multiplied by the weights' square roots. Of generalised models they are quantile
+    residuals, standard normal if the model holds, against the linear predictor; where the response is
+    discrete they are randomised, with a fixed seed.
 
     Parameters
     ----------
@@ -196,7 +200,7 @@ def residuals(result, ax=None):
     Figure
     """
     y = _residuals(result)
-    x = np.asarray(result.fittedvalues, dtype=float)
+    x = np.asarray(result.fittedvalues if result.family is None else result.predict(type="linear"), dtype=float)
     fig, ours = create_mpl_ax(ax)
     _draw_cloud(ours, x, y)
     ours.axhline(0.0, **_reference(ours))
@@ -207,8 +211,12 @@ def residuals(result, ax=None):
             # A rim in the background's colour: hexagons may have the curve's own.
             rim = withStroke(linewidth=curve.get_linewidth() + 2, foreground=ours.get_facecolor())
             curve.set_path_effects([rim])
-    ours.set_xlabel(f"fitted {_plain(result.model.endog_names)} (conditional)")
-    ours.set_ylabel("residual" if _weights(result) is None else "weighted residual")
+    if result.family is not None:
+        ours.set_xlabel(f"linear predictor of {_plain(result.model.endog_names)} (conditional)")
+        ours.set_ylabel("quantile residual")
+    else:
+        ours.set_xlabel(f"fitted {_plain(result.model.endog_names)} (conditional)")
+        ours.set_ylabel("residual" if _weights(result) is None else "weighted residual")
     ours.set_title(f"Residuals{'' if smooth is None else ' and lowess'} (n = {len(x):,})")
     if ax is None:
         _tighten(fig)
@@ -327,6 +335,8 @@ def _weights(result):
 
 def _residuals(result) -> np.ndarray:
     _check_rows(result)
+    if result.family is not None:
+        return np.asarray(result.residuals("quantile", seed=0), dtype=float)
     resid = np.asarray(result.resid, dtype=float)
     weights = _weights(result)
     return resid if weights is None else resid * np.sqrt(np.asarray(weights, dtype=float))

@@ -21,9 +21,10 @@ from sm_multilevel.checks import (
     users_level,
 )
 from sm_multilevel.estimation.integration import AUTO, check_nagq, fit_marginal, objective_of
-from sm_multilevel.families.ordinal import Cumulative
+from sm_multilevel.families.ordinal import DISTRIBUTIONS, Cumulative
 from sm_multilevel.families.registry import get_family
 from sm_multilevel.families.response import Response, ResponseFamily
+from sm_multilevel.formula.frame import suggest
 from sm_multilevel.formula.response import ResponseReader
 from sm_multilevel.objectives.crossprod import fixed_scaling
 from sm_multilevel.objectives.marginal import MarginalObjective
@@ -98,6 +99,7 @@ class GeneralizedModel(MultilevelModel):
             change = fixed_scaling(self.endog, x).map * scale
             rows, order = bind_rows(self.design.exog, change, self.effects, self.offset, centre)
             response = self.response if order is None else self.response.take(order)
+            self.response = response  # the order of its rows matters nowhere else
             self._bound_rows = _Bound(rows, response, change, centre, order)
         return self._bound_rows
 
@@ -186,9 +188,7 @@ class GeneralizedModel(MultilevelModel):
         points = check_nagq(nAGQ, self)
         start = start_packed(start_params, self.k_fixed, self.response.n_psi, self.effects.n_params)
         with one_blas_thread():
-            fitted = fit_marginal(
-                self, points, method=method, start=start, maxiter=maxiter, callback=callback
-            )
+            fitted = fit_marginal(self, points, method=method, start=start, maxiter=maxiter, callback=callback)
             record = fitted.record = replace(fitted.record, seconds=time.perf_counter() - began)
             if disp:
                 print(
@@ -422,6 +422,11 @@ class MEOLogit(GeneralizedModel):
     @classmethod
     def _read_options(cls, kwargs):
         own = {"distr": kwargs.pop("distr", "logit"), "order": kwargs.pop("order", None)}
+        if own["distr"] not in DISTRIBUTIONS:
+            raise ValueError(
+                f"distr={own['distr']!r} is not known.{suggest(str(own['distr']), DISTRIBUTIONS)} "
+                f"There are {', '.join(DISTRIBUTIONS)}."
+            )
         return own, ResponseReader("ordered", order=own["order"])
 
     def _family_of(self, design):

@@ -53,7 +53,7 @@ class MixedGLMResults(MultilevelResults):
         head = fitted.covariance[: space.head, : space.head]
         cov = _transformed(head, jacobian)
         names = [*model.design.exog_names, *model.family.psi_names]
-        lost = np.array([name in fitted.separated for name in names])
+        lost = np.array([name in fitted.separated for name in names], dtype=bool)
         cov[lost, :] = cov[:, lost] = np.nan
         super().__init__(
             model, record, record.theta[: space.head], cov, 1.0, theta=record.theta[space.head :],
@@ -146,7 +146,7 @@ class MixedGLMResults(MultilevelResults):
         -------
         DataFrame or ndarray, shape (p + r, 2)
         """
-        out = np.array(super().conf_int(alpha, **kwargs), dtype=float)
+        out = np.array(super().conf_int(alpha, **kwargs), dtype=float).reshape(-1, 2)
         rows = self.positive
         value = np.asarray(self.params)[rows][:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -237,6 +237,8 @@ class MixedGLMResults(MultilevelResults):
 
     def mean_random_variance(self) -> float:
         """Mean over rows of z'Gz, the variance that the random effects contribute."""
+        if self._mean_random is None and self._facts is not None and self._facts.r_squared:
+            return self._facts.r_squared["var_random"]
         if self._mean_random is None:
             self.model.require_data("The mean variance of the random effects")
             self._mean_random = _variance.mean_random_variance(self.model, self.term_covariances)

@@ -1,14 +1,17 @@
-"""StatsPAI's spelling of the models: ``from sm_multilevel import sp``."""
+"""StatsPAI's spelling of the models: ``from sm_multilevel import sp``. Thin aliases of `formula.api`."""
 
 from __future__ import annotations
 
 import keyword
 
+from patsy.eval import EvalEnvironment
+
 from sm_multilevel.covariance import STRUCTURES
 from sm_multilevel.formula.frame import as_frame, suggest
 from sm_multilevel.models import MixedLM
+from sm_multilevel.models_glm import MENegBin, MEOLogit, MixedGLM
 
-__all__ = ["mixed"]
+__all__ = ["megamma", "meglm", "melogit", "menbreg", "meologit", "mepoisson", "mixed"]
 
 # Names that mean something else in a formula.
 _RESERVED = {"TRUE", "FALSE", "NULL"}
@@ -69,25 +72,291 @@ def mixed(
     >>> result.params.round(2).to_dict()
     {'Intercept': 13.28, 'sex[T.Female]': -1.18, 'ses': 2.36}
     """
+    _choice("method", method, ("reml", "ml"))
+    model = _model(MixedLM, data, y, x, x_fixed, group, x_random, re_formula, cov_type)
+    return model.fit(reml=method.lower() == "reml", maxiter=maxiter, alpha=alpha)
+
+
+def meglm(
+    data,
+    y,
+    x=None,
+    group=None,
+    family="gaussian",
+    x_random=None,
+    cov_type="unstructured",
+    trials=None,
+    offset=None,
+    nAGQ=1,
+    maxiter=100,
+    alpha=0.05,
+    *,
+    link=None,
+    exposure=None,
+    x_fixed=None,
+    re_formula=None,
+):
+    """Fit a generalised linear mixed model: a thin alias of `MixedGLM`.
+
+    Parameters
+    ----------
+    data, y, x, group, x_random, cov_type, maxiter, alpha, x_fixed, re_formula
+        As in `mixed`.
+    family : str or statsmodels family
+        ``"gaussian"``, ``"binomial"``, ``"poisson"``, ``"gamma"`` (with a log link, as in
+        StatsPAI), ``"inverse_gaussian"``, ``"negbin"``.
+    trials : str, optional
+        Column of binomial numbers of trials; `y` then holds successes.
+    offset, exposure : str, optional
+        Columns added to the linear predictor; of the exposure the logarithm.
+    nAGQ : int or "auto"
+        1: Laplace's approximation. k > 1: adaptive Gauss-Hermite quadrature with k points a
+        column, random slopes and nested groups included.
+    link : str or statsmodels link, optional
+
+    Returns
+    -------
+    MixedGLMResults
+
+    Examples
+    --------
+    >>> from sm_multilevel import sp
+    >>> from sm_multilevel.datasets import contraception
+    >>> df = contraception.load_pandas().data
+    >>> r = sp.meglm(df, "use", ["urban", "age"], group="district", family="binomial", link="logit", nAGQ=7)
+    >>> round(r.llf, 3)
+    -1250.063
+    """
+    if link is None and isinstance(family, str) and family.lower() == "gamma":
+        link = "log"
+    model = _model(
+        MixedGLM, data, y, x, x_fixed, group, x_random, re_formula, cov_type,
+        family=family, link=link, n_trials=trials, offset=offset, exposure=exposure,
+    )  # fmt: skip
+    return model.fit(nAGQ=nAGQ, maxiter=maxiter, alpha=alpha)
+
+
+def melogit(
+    data,
+    y,
+    x=None,
+    group=None,
+    x_random=None,
+    trials=None,
+    nAGQ=1,
+    maxiter=100,
+    alpha=0.05,
+    *,
+    cov_type="unstructured",
+    offset=None,
+    x_fixed=None,
+    re_formula=None,
+):
+    """Fit a logistic mixed model; parameters as in `meglm`.
+
+    Examples
+    --------
+    >>> from sm_multilevel import sp
+    >>> from sm_multilevel.datasets import cbpp
+    >>> df = cbpp.load_pandas().data
+    >>> r = sp.melogit(df, "incidence", ["period"], group="herd", trials="size", nAGQ=7)
+    >>> round(r.llf, 3)
+    -91.983
+    """
+    model = _model(
+        MixedGLM, data, y, x, x_fixed, group, x_random, re_formula, cov_type,
+        family="binomial", n_trials=trials, offset=offset,
+    )  # fmt: skip
+    return model.fit(nAGQ=nAGQ, maxiter=maxiter, alpha=alpha)
+
+
+def mepoisson(
+    data,
+    y,
+    x=None,
+    group=None,
+    x_random=None,
+    offset=None,
+    nAGQ=1,
+    maxiter=100,
+    alpha=0.05,
+    *,
+    cov_type="unstructured",
+    exposure=None,
+    x_fixed=None,
+    re_formula=None,
+):
+    """Fit a Poisson mixed model; parameters as in `meglm`.
+
+    Examples
+    --------
+    >>> from sm_multilevel import sp
+    >>> from sm_multilevel.datasets import epil
+    >>> df = epil.load_pandas().data
+    >>> sp.mepoisson(df, "y", ["trt", "lbase"], group="subject", nAGQ=11).converged
+    True
+    """
+    model = _model(
+        MixedGLM, data, y, x, x_fixed, group, x_random, re_formula, cov_type,
+        family="poisson", offset=offset, exposure=exposure,
+    )  # fmt: skip
+    return model.fit(nAGQ=nAGQ, maxiter=maxiter, alpha=alpha)
+
+
+def menbreg(
+    data,
+    y,
+    x=None,
+    group=None,
+    x_random=None,
+    offset=None,
+    nAGQ=1,
+    maxiter=100,
+    alpha=0.05,
+    *,
+    cov_type="unstructured",
+    exposure=None,
+    x_fixed=None,
+    re_formula=None,
+):
+    """Fit a negative binomial mixed model; parameters as in `meglm`.
+
+    Examples
+    --------
+    >>> from sm_multilevel import sp
+    >>> from sm_multilevel.datasets import epil
+    >>> df = epil.load_pandas().data
+    >>> r = sp.menbreg(df, "y", ["trt", "lbase"], group="subject", nAGQ=7)
+    >>> round(float(r.params["alpha"]), 3)
+    0.139
+    """
+    model = _model(
+        MENegBin, data, y, x, x_fixed, group, x_random, re_formula, cov_type,
+        offset=offset, exposure=exposure,
+    )  # fmt: skip
+    return model.fit(nAGQ=nAGQ, maxiter=maxiter, alpha=alpha)
+
+
+def megamma(
+    data,
+    y,
+    x=None,
+    group=None,
+    x_random=None,
+    offset=None,
+    nAGQ=1,
+    maxiter=100,
+    alpha=0.05,
+    *,
+    cov_type="unstructured",
+    link="log",
+    exposure=None,
+    x_fixed=None,
+    re_formula=None,
+):
+    """Fit a gamma mixed model with a log link; parameters as in `meglm`.
+
+    Examples
+    --------
+    >>> from sm_multilevel import sp
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> sp.megamma(df, "Reaction", ["Days"], group="Subject", nAGQ=15).converged
+    True
+    """
+    model = _model(
+        MixedGLM, data, y, x, x_fixed, group, x_random, re_formula, cov_type,
+        family="gamma", link=link, offset=offset, exposure=exposure,
+    )  # fmt: skip
+    return model.fit(nAGQ=nAGQ, maxiter=maxiter, alpha=alpha)
+
+
+def meologit(
+    data,
+    y,
+    x=None,
+    group=None,
+    x_random=None,
+    cov_type="unstructured",
+    offset=None,
+    nAGQ=1,
+    maxiter=100,
+    alpha=0.05,
+    *,
+    order=None,
+    distr="logit",
+    x_fixed=None,
+    re_formula=None,
+):
+    """Fit a cumulative (ordinal) mixed model.
+
+    Parameters
+    ----------
+    data, y, x, group, x_random, cov_type, offset, nAGQ, maxiter, alpha, x_fixed, re_formula
+        As in `meglm`.
+    order : list, optional
+        Labels from the lowest to the highest, which text needs; numbers and ordered
+        Categoricals know theirs.
+    distr : {"logit", "probit", "cloglog", "loglog", "cauchit"}
+
+    Returns
+    -------
+    MixedGLMResults
+
+    Examples
+    --------
+    >>> from sm_multilevel import sp
+    >>> from sm_multilevel.datasets import wine
+    >>> df = wine.load_pandas().data
+    >>> r = sp.meologit(df, "rating", ["temp", "contact"], group="judge", nAGQ=7)
+    >>> round(r.llf, 3)
+    -81.532
+    """
+    model = _model(
+        MEOLogit, data, y, x, x_fixed, group, x_random, re_formula, cov_type,
+        order=order, distr=distr, offset=offset,
+    )  # fmt: skip
+    return model.fit(nAGQ=nAGQ, maxiter=maxiter, alpha=alpha)
+
+
+# -- what they share --------------------------------------------------------------------------
+
+# Options of the models that are columns, under the names they have here.
+_COLUMNS = {"n_trials": "trials", "offset": "offset", "exposure": "exposure"}
+
+
+def _model(cls, data, y, x, x_fixed, group, x_random, re_formula, cov_type, **options):
+    """A model from columns; called by a function that the user calls."""
     columns = as_frame(data).columns
-    for name, value, known in (("cov_type", cov_type, STRUCTURES), ("method", method, ("reml", "ml"))):
-        if not isinstance(value, str) or value.lower() not in known:
-            raise ValueError(f"{name}={value!r} is not known. Choose one of {', '.join(map(repr, known))}.")
+    _choice("cov_type", cov_type, STRUCTURES)
     fixed = _columns("x", _one_of("x", x, "x_fixed", x_fixed), columns)
     if group is None:
         raise ValueError("group= is needed: the name of the grouping column, or a list of them.")
     groups = _columns("group", group, columns)
     slopes = None if x_random is None else _columns("x_random", x_random, columns)
     random = _one_of("re_formula", re_formula, "x_random", slopes and " + ".join(["1", *map(_term, slopes)]))
-    model = MixedLM.from_formula(
+    for option, name in _COLUMNS.items():
+        given = options.get(option)
+        if given is None:
+            options.pop(option, None)
+        elif not isinstance(given, str):
+            raise ValueError(f"{name}= must be the name of a column (text), not a {type(given).__name__}.")
+        else:
+            _columns(name, given, columns)
+    return cls.from_formula(
         f"{_term(_columns('y', y, columns)[0])} ~ {' + '.join(['1', *map(_term, fixed)])}",
         data,
         groups=groups[0] if len(groups) == 1 else groups,
         re_formula=random,
         covariance=cov_type.lower(),
-        eval_env=1,
+        eval_env=EvalEnvironment.capture(2),
+        **options,
     )
-    return model.fit(reml=method.lower() == "reml", maxiter=maxiter, alpha=alpha)
+
+
+def _choice(name, value, known):
+    if not isinstance(value, str) or value.lower() not in known:
+        raise ValueError(f"{name}={value!r} is not known. Choose one of {', '.join(map(repr, known))}.")
 
 
 def _one_of(first, value, second, other):

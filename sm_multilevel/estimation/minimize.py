@@ -152,7 +152,9 @@ def _corrected(correction, model, step, change):
     residual = change - (model + correction) @ step
     along = residual @ step
     values, vectors = np.linalg.eigh(model)
-    values = np.maximum(values, 1e-12 * max(values[-1], 1e-300))
+    if not values[-1] > 0:
+        return correction
+    values = np.maximum(values, 1e-12 * values[-1])
     size_residual = np.sqrt(np.sum((vectors.T @ residual) ** 2 / values))
     size_step = np.sqrt(np.sum((vectors.T @ step) ** 2 * values))
     if size_residual == 0 or size_step == 0:

@@ -156,32 +156,44 @@ class _BinomialLatent(PlainLocal):
 
 
 class _BinomialResponse(RowResponse):
-    """Weighted numbers of successes and trials, and log C(n, y)."""
+    """A binomial response of any link."""
 
-    _rows: tuple[str, ...] = ("successes", "failures", "trials", "constant", "sign", "weight")
+    _rows: tuple[str, ...] = ("constant", "sign", "weight")
+    _derived = ("successes", "failures", "trials")
 
     def __init__(self, family, data: ResponseData):
         self.data, self.inverse = data, family.inverse
         self.latent = family.latent
         y, n, self.weight = data.endog, data.trials, total_weight(data)
         self.constant: np.ndarray | None = None
-        if n is None:
-            n = np.ones_like(y)
-        else:
+        if n is not None:
             s = np.rint(y * n)
             self.constant = special.gammaln(n + 1) - special.gammaln(s + 1) - special.gammaln(n - s + 1)
             if self.weight is not None:
                 self.constant = self.constant * self.weight
-        successes = y if data.trials is None else np.rint(y * n)
-        failures = n - successes
         zero_one = data.trials is None and bool(np.all((y == 0) | (y == 1)))
         self.sign = 2 * y - 1 if zero_one and self.latent.symmetric else None
         self.fast = zero_one and self.weight is None
-        if self.weight is not None:
-            successes, failures, n = self.weight * successes, self.weight * failures, self.weight * n
-        self.successes, self.failures, self.trials = successes, failures, n
         units = self.inverse.units
         self.eta_scale = float(np.sqrt(np.mean(np.square(self.start_eta())))) if units else 1.0
+
+    @cached_property
+    def trials(self):
+        """Weighted numbers of trials."""
+        n = np.ones_like(self.data.endog) if self.data.trials is None else self.data.trials
+        return n if self.weight is None else self.weight * n
+
+    @cached_property
+    def successes(self):
+        """Weighted numbers of successes."""
+        y, n = self.data.endog, self.data.trials
+        count = y if n is None else np.rint(y * n)
+        return count if self.weight is None else self.weight * count
+
+    @cached_property
+    def failures(self):
+        """Weighted numbers of failures."""
+        return self.trials - self.successes
 
     def at(self, eta, psi):
         return _BinomialLatent(eta, self)

@@ -10,7 +10,10 @@ from sm_multilevel.families.intervals import INTERVALS, Rows, Thresholds
 from sm_multilevel.families.response import Local, ResponseData, ResponseFamily
 from sm_multilevel.families.rows import RowResponse, check_common, refuse, total_weight
 
-__all__ = ["Cumulative"]
+__all__ = ["DISTRIBUTIONS", "Cumulative"]
+
+
+DISTRIBUTIONS = tuple(INTERVALS)
 
 
 class _OrdinalLocal(Local):

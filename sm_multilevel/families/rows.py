@@ -78,9 +78,13 @@ class PlainLocal(Local):
 
 
 class RowResponse(Response):
-    """A response whose arrays, named in ``_rows``, have one entry a row (or are None)."""
+    """A response whose arrays, named in ``_rows``, have one entry a row (or are None).
+
+    ``_derived`` names those that are made from them when asked for.
+    """
 
     _rows: tuple[str, ...] = ()
+    _derived: tuple[str, ...] = ()
     data: ResponseData
 
     @property
@@ -93,6 +97,8 @@ class RowResponse(Response):
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
         new.data = take_rows(self.data, rows)
+        for name in self._derived:
+            new.__dict__.pop(name, None)
         for name in self._rows:
             value = getattr(self, name)
             if value is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from patsy.eval import EvalEnvironment
 
+from sm_multilevel.base import MultilevelModel
 from sm_multilevel.models import MixedLM
 from sm_multilevel.models_glm import MENegBin, MEOLogit, MixedGLM
 
@@ -32,7 +33,7 @@ meglm = MixedGLM.from_formula
 menbreg = MENegBin.from_formula
 
 
-def _special(name: str, what: str, cls: type, general: str, fixed: dict, **defaults) -> Callable:
+def _special(name: str, what: str, cls: type[MultilevelModel], general: str, fixed: dict, **defaults) -> Callable:
     """A model's `from_formula` with some options decided.
 
     Parameters
@@ -57,7 +58,7 @@ def _special(name: str, what: str, cls: type, general: str, fixed: dict, **defau
 
     function.__name__ = function.__qualname__ = name
     function.__signature__ = inspect.signature(cls.from_formula)  # type: ignore[attr-defined]
-    function.__doc__ = f"""Create the {what} from a formula: `{cls.__name__}.from_formula` with all its other options."""
+    function.__doc__ = f"Create the {what} from a formula; options as in `{cls.__name__}.from_formula`."
     return function
 
 

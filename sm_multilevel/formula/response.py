@@ -138,7 +138,7 @@ class ResponseReader:
             Naming the first row, or the label, that is wrong.
         """
         if n_trials is not None and self.kind != "proportion":
-            raise ValueError(f"n_trials= is for a binomial response, and {what} has no trials. Leave it out.")
+            raise ValueError(f"{what} has no trials: n_trials= is for a binomial response. Leave it out.")
         if self.kind == "numeric":
             return Reading(columns[0])
         if self.kind == "ordered":

@@ -68,7 +68,6 @@ class BlockMatrix:
                     out[g][j] += m.T @ x[f][i]
         return out
 
-
     def level_products(self, lams: list[np.ndarray], other: BlockMatrix) -> list[np.ndarray]:
         """Sum over levels of the diagonal blocks of ``self Lambda' other``, shape (q, q) a factor.
 

@@ -83,6 +83,7 @@ class MarginalState:
             )
         ]
         self.gammas = [-2.0 * g for g in gammas]
+        mode.release()
         g_theta = [np.sum(b * gammas[f]) for f, b in self.basis]
         return -2.0 * np.concatenate([g_beta, g_psi, g_theta])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,6 +24,8 @@ TOLERANCE = 1e-11
 _STALLED = 1e-7  # below it a step that does not shrink is rounding
 _MAXITER = 200
 _EDGE = 1e-8  # a step as short as this, where Newton's is longer, is stopped by the edge of the domain
+_FAR = 2.0  # prior standard deviations that a first-order prediction is good for
+_LONGEST = 100.0  # and that a Newton step may have
 _ATTEMPTS = 30
 _HALVINGS = 40
 
@@ -68,6 +70,10 @@ class Mode:
     value: float
     evaluations: int
 
+    def release(self) -> None:
+        """Let go of the rows' values but for those that a nearby mode is predicted from."""
+        self.local = cast(Local, _Kept(self.response, self.eta, self.psi, self.local.info))
+
     @cached_property
     def score_sums(self) -> list[np.ndarray]:
         """Z's, shape (q, m) a factor."""
@@ -104,7 +110,7 @@ class Mode:
         return xx - _gram(low, self.border_solved)
 
     def predicted(self, beta, psi, lams) -> list[np.ndarray]:
-        """The mode at nearby parameters, to first order."""
+        """The mode at nearby parameters, to first order; the old one where that goes too far to be believed."""
         rows = self.rows
         d_lam = [new - old for new, old in zip(lams, self.lams, strict=True)]
         shift = rows.spread([d @ u for d, u in zip(d_lam, self.u, strict=True)])
@@ -119,7 +125,10 @@ class Mode:
             (lam.T @ v + d.T @ s)[:, :, None]
             for lam, v, d, s in zip(self.lams, sums, d_lam, self.score_sums, strict=True)
         ]
-        return [u + du[:, :, 0] for u, du in zip(self.u, self.chol.solve(right), strict=True)]
+        moves = self.chol.solve(right)
+        if max(float(np.abs(du).max(initial=0.0)) for du in moves) > _FAR:
+            return self.u
+        return [u + du[:, :, 0] for u, du in zip(self.u, moves, strict=True)]
 
 
 def find_mode(rows, response, beta, psi, lams, start=None, *, joint=False, tol=TOLERANCE, strict=True) -> Mode:
@@ -160,7 +169,7 @@ def find_mode(rows, response, beta, psi, lams, start=None, *, joint=False, tol=T
         here = search.at(fixed, [np.zeros_like(v) for v in u])
     if not np.isfinite(here.value):
         raise NoModeError("the likelihood is not finite here")
-    last = np.inf
+    last, reached = np.inf, None
     for _ in range(_MAXITER if strict else _ATTEMPTS):
         local, observed = here.local, True
         zz = rows.gram(local.info)
@@ -191,6 +200,13 @@ def find_mode(rows, response, beta, psi, lams, start=None, *, joint=False, tol=T
             return mode
         last = size
         steps = [s[:, :, 0] for s in step]
+        # Rows' values of one point only are held at a time.
+        del local, zz
+        here.local = None
+        if not strict:
+            mode.release()
+            reached = mode
+        del mode
         if d_beta is None:
             found = search.line(fixed, here, steps)
         else:
@@ -199,16 +215,26 @@ def find_mode(rows, response, beta, psi, lams, start=None, *, joint=False, tol=T
                 beta = beta + part * d_beta
                 fixed = rows.fixed(beta)
         if found is None:
-            if not strict:
-                return mode
+            if reached is not None:
+                return reached
             raise NoModeError("the penalised likelihood does not rise along Newton's direction")
         moved = max(float(np.abs(a - b).max(initial=0.0)) for a, b in zip(found.u, here.u, strict=True))
         if d_beta is None and strict and moved < min(_EDGE, 1e-4 * size):
             raise NoModeError("the mode lies at the edge of the link's domain")
         here = found
-    if not strict:
-        return mode
+    if reached is not None:
+        return reached
     raise NoModeError(f"the inner Newton method did not converge in {_MAXITER} steps")
+
+
+class _Kept:
+    """The information of the rows; other values are computed anew each time they are asked for."""
+
+    def __init__(self, response, eta, psi, info):
+        self.response, self.eta, self.psi, self.info = response, eta, psi, info
+
+    def __getattr__(self, name):
+        return getattr(self.response.at(self.eta, self.psi), name)
 
 
 class _Expected:
@@ -223,7 +249,7 @@ class _Expected:
 class _Here:
     u: list[np.ndarray]
     eta: np.ndarray
-    local: Local
+    local: Any  # None once its rows' values are not needed any more
     value: float
 
 
@@ -244,12 +270,15 @@ class _Search:
 
     def line(self, fixed, here, step):
         """The full step if the sum rises by it, else steps of each block's own length."""
+        longest = max(float(np.abs(s).max(initial=0.0)) for s in step)
+        if longest > _LONGEST:  # where there is no curvature left
+            step = self._shortened(step)
         there = self.at(fixed, [v + s for v, s in zip(here.u, step, strict=True)])
         if there.value >= here.value - 1e-13 * (1.0 + abs(here.value)):
             return there
         place = self.rows.block()
         blocks = self._blocks(place)
-        old = self._values(place, blocks, here)
+        old = self._values(place, blocks, self.at(fixed, here.u))
         noise = 1e-12 * (1.0 + np.abs(old))
         part = np.ones(place.size)
         for _ in range(_HALVINGS):
@@ -264,6 +293,15 @@ class _Search:
         if not part.any():
             return None
         return self.at(fixed, [v + s * part[b] for v, s, b in zip(here.u, step, blocks, strict=True)])
+
+    def _shortened(self, step):
+        place = self.rows.block()
+        blocks = self._blocks(place)
+        size = np.zeros(place.size)
+        for b, s in zip(blocks, step, strict=True):
+            np.maximum.at(size, b, np.abs(s).max(axis=0))
+        part = np.minimum(1.0, _LONGEST / np.maximum(size, _LONGEST))
+        return [s * part[b] for s, b in zip(step, blocks, strict=True)]
 
     def joint_line(self, fixed, here, step, d_fixed):
         part = 1.0

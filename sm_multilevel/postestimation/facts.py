@@ -141,8 +141,9 @@ def _trials(design: Any, freq_weights: np.ndarray | None) -> float | None:
 
 
 def _outcome(family: Any, categories: tuple | None) -> str | None:
-    binary = family is not None and family.has_trials and categories is not None
-    return repr(categories[1]) if binary else None
+    if family is None or not family.has_trials or categories is None:
+        return None
+    return repr(categories[1])
 
 
 def _weights(model: Any) -> Iterator[tuple[str, str]]:

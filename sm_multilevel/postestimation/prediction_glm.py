@@ -131,9 +131,11 @@ class ProbabilityPrediction:
     def summary_frame(self, alpha=0.05) -> pd.DataFrame:
         """One row for each row and category: mean, mean_se, mean_ci_lower, mean_ci_upper."""
         interval = self.conf_int(alpha)
-        rows = range(len(self.predicted)) if self.index is None else self.index
-        index = pd.MultiIndex.from_product([range(len(rows)), self.labels])
-        index = index.set_levels(pd.Index(rows), level=0, verify_integrity=False).set_names(["row", "category"])
+        rows = pd.RangeIndex(len(self.predicted)) if self.index is None else self.index
+        n, k = self.predicted.shape
+        parts = [rows.get_level_values(level).repeat(k) for level in range(rows.nlevels)]
+        names = ["row"] if rows.nlevels == 1 else list(rows.names)
+        index = pd.MultiIndex.from_arrays([*parts, self.labels * n], names=[*names, "category"])
         columns = {
             "mean": self.predicted.ravel(),
             "mean_se": self.se_mean.ravel(),

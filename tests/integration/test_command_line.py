@@ -12,7 +12,7 @@ import pytest
 
 import sm_multilevel.formula.api as smf
 from sm_multilevel import __main__ as command
-from sm_multilevel.datasets import sleepstudy
+from sm_multilevel.datasets import cbpp, sleepstudy, wine
 
 PNG = b"\x89PNG\r\n\x1a\n"
 FORMULA = "Reaction ~ Days + (Days | Subject)"
@@ -198,6 +198,81 @@ def test_not_converged(capsys, folder, monkeypatch):
     assert re.fullmatch(r"sm_multilevel: warning: The fit did not converge: [^\n]*\n", err)
 
 
+# -- other families --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cows(folder):
+    data = cbpp.load_pandas().data.assign(months=lambda d: d["size"] / 10)
+    data["period"] = "p" + data["period"].astype(str)
+    data.assign(log_months=np.log(data["months"])).to_csv("cows.csv", index=False)
+    return pd.read_csv("cows.csv")
+
+
+COWS = "incidence ~ period + (1 | herd)"
+
+
+def test_binomial_with_trials(capsys, cows):
+    arguments = ["--family", "binomial", "--trials", "size", "--nagq", "7", "--eform", "--plot", "p.png"]
+    status, out, err = run(capsys, "cows.csv", COWS, *arguments)
+    assert (status, err) == (0, "")
+    result = smf.melogit(COWS, cows, n_trials="size").fit(nAGQ=7)
+    assert str(result.summary(eform=True)) in out
+    assert f"  herd: {result.icc()['herd']:.4f}" in out
+    assert "R-squared of the linear predictor" in out
+    assert "Residual" not in out
+    assert Path("p.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize(("arguments", "function", "options"), [
+    (["--family", "poisson", "--offset", "log_months", "--ml"], "mepoisson", {"offset": "log_months"}),
+    (["--family", "Poisson", "--exposure", "months", "--eform"], "mepoisson", {"exposure": "months"}),
+    (["--family", "negbin"], "menbreg", {}),
+    (["--family", "binomial", "--link", "probit", "--trials", "size"], "meprobit", {"n_trials": "size"}),
+])  # fmt: skip
+def test_families_and_options(capsys, cows, arguments, function, options):
+    status, out, err = run(capsys, "cows.csv", COWS, *arguments)
+    assert (status, err) == (0, "")
+    llf = getattr(smf, function)(COWS, cows, **options).fit().llf
+    assert re.search(rf"Log-Likelihood: +{llf:.3f}\n", out)
+
+
+def test_gamma_has_a_log_link_and_auto_points(capsys, folder, sleep):
+    status, out, err = run(capsys, "data.csv", "Reaction ~ Days + (1 | Subject)", "--family", "gamma", "--nagq", "auto")
+    assert (status, err) == (0, "")
+    result = smf.megamma("Reaction ~ Days + (1 | Subject)", sleep).fit(nAGQ="auto")
+    assert str(result.summary()) in out
+
+
+@pytest.mark.parametrize("order", [None, "bad,so so, good"])
+def test_ordinal(capsys, folder, order):
+    data = wine.load_pandas().data
+    codes = np.minimum(data["rating"].astype(int), 3)
+    labels = {1: "bad", 2: "so so", 3: "good"}
+    data.assign(rating=codes if order is None else codes.map(labels)).to_csv("wine.csv", index=False)
+    more = [] if order is None else ["--order", order]
+    status, out, err = run(capsys, "wine.csv", "rating ~ temp + (1 | judge)", "--family", "ordinal", *more)
+    assert (status, err) == (0, "")
+    llf = smf.meologit("rating ~ temp + (1 | judge)", data.assign(rating=codes)).fit().llf
+    assert re.search(rf"Log-Likelihood: +{llf:.3f}\n", out)
+    assert ("\nbad|so so " if order else "\n1|2 ") in out
+    numbers = ["--family", "ordinal", "--order", "3,2,1"]
+    if order is None:
+        assert "\n3|2 " in run(capsys, "wine.csv", "rating ~ temp + (1 | judge)", *numbers)[1].replace(".0", "")
+    else:
+        assert "holds text, whose order is not known" in error_line(
+            capsys, "wine.csv", "rating ~ temp + (1 | judge)", "--family", "ordinal"
+        )
+
+
+def test_link_without_a_residual_variance(capsys, cows):
+    arguments = ["--family", "binomial", "--link", "cauchit", "--trials", "size"]
+    status, out, _ = run(capsys, "cows.csv", "incidence ~ 1 + (1 | herd)", *arguments)
+    assert status == 0
+    assert "none: the link has no residual variance" in out
+    assert "R-squared" not in out
+
+
 # -- errors -----------------------------------------------------------------------------------------
 
 
@@ -229,9 +304,30 @@ def test_not_converged(capsys, folder, monkeypatch):
         (["constant.csv", FORMULA], "'Reaction' is constant"),
         (["text.csv", FORMULA], "'Reaction' holds text"),
         (["data.csv", "Reaction ~ Days + (1 | Days:Subject)"], "one row"),
-        (["data.csv", FORMULA, "--family", "binomial"], "--family binomial is not there yet"),
-        (["data.csv", FORMULA, "--nagq", "5"], "--nagq is not there yet"),
+        (["data.csv", FORMULA, "--family", "binomial"], "'Reaction' has 2[0-9.]+ in row 0, but an outcome is 0 or 1"),
+        (["data.csv", FORMULA, "--family", "gama"], "No family is called 'gama'. Did you mean 'gamma'"),
+        (["data.csv", FORMULA, "--family", "ordnal"], "--family ordnal is not known. Did you mean 'ordinal'"),
+        (["data.csv", FORMULA, "--family", "beta"], "beta family is not available"),
+        (["data.csv", FORMULA, "--family", "zip"], "zero-inflated family is not available.*negbin"),
+        (["data.csv", FORMULA, "--family", "gamma", "--link", "lgo"], "No link is called 'lgo'. Did you mean 'log'"),
+        (["data.csv", "Days ~ 1 + (1 | Subject)", "--family", "ordinal", "--link", "lgo"], "distr='lgo'"),
+        (["data.csv", FORMULA, "--nagq", "5"], "--nagq is for other families than gaussian"),
+        (["data.csv", FORMULA, "--eform"], "--eform is for other families than gaussian"),
+        (["data.csv", FORMULA, "--trials", "Days"], "--trials is for other families than gaussian"),
+        (["data.csv", FORMULA, "--order", "1,2"], "--order is for other families than gaussian"),
+        (["data.csv", FORMULA, "--family", "gamma", "--order", "1,2"], "--order is for --family ordinal"),
+        (["data.csv", FORMULA, "--family", "ordinal", "--trials", "Days"], "--trials is not for an ordinal response"),
+        (["data.csv", FORMULA, "--family", "gamma", "--trials", "Subject"], "n_trials= is for a binomial response"),
+        (["data.csv", FORMULA, "--family", "gamma", "--exposure", "Dayz"], "exposure: .*no column 'Dayz'.*'Days'"),
+        (["data.csv", FORMULA, "--family", "gamma", "--exposure", "Days"], "exposure must be positive"),
+        (["data.csv", FORMULA, "--family", "gamma", "--offset", "Dayz"], "offset: .*no column 'Dayz'.*'Days'"),
+        (["data.csv", FORMULA, "--family", "gamma", "--nagq", "2.5"], "nAGQ='2.5' must be a whole number"),
+        (["data.csv", FORMULA, "--family", "gamma", "--nagq", "-1"], "nAGQ=-1 must be a whole number"),
+        (["data.csv", FORMULA, "--family", "gamma", "--nagq", "5000"], "nAGQ=5000.*budget"),
+        (["data.csv", FORMULA, "--family", "gamma", "--link", "sqrt", "--eform"], "log or a logit link.*sqrt"),
         (["data.csv", FORMULA, "--nagq"], "--nagq"),
+        (["--family", "binomial"], "--family needs a file and a formula"),
+        (["--eform"], "--eform needs a file and a formula"),
         (["data.csv", FORMULA, "more"], "more"),
         (["--bogus"], "--bogus"),
         (["--plot"], "--plot"),
@@ -283,7 +379,7 @@ def test_help(capsys):
     status, out, err = run(capsys, "--help")
     assert (status, err) == (0, "")
     assert max(map(len, out.split("\n"))) <= 80
-    for text in ("DATA.csv", "FORMULA", "--ml", "--plot FILE", "(1 | a/b)", "exit status"):
+    for text in ("DATA.csv", "FORMULA", "--ml", "--nagq K", "ordinal", "cloglog", "--plot FILE", "(1 | a/b)", "status"):
         assert text in out
 
 

@@ -294,9 +294,7 @@ def test_start_params_and_packed_parameters():
         assert np.abs(built.score(packed)).max() < 1e-2
         hessian = built.hessian(packed)
         step = 1e-5 * np.maximum(1.0, np.abs(packed))
-        rows = [
-            (built.score(packed + s) - built.score(packed - s)) / (2 * s.sum()) for s in np.diag(step)
-        ]
+        rows = [(built.score(packed + s) - built.score(packed - s)) / (2 * s.sum()) for s in np.diag(step)]
         assert hessian == pytest.approx(np.array(rows), rel=1e-3, abs=1e-2 * np.abs(hessian).max())
         cov = np.linalg.inv(-hessian)[: len(result.params), : len(result.params)]
         if not result.is_singular:

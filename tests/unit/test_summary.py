@@ -176,7 +176,10 @@ def test_model_from_arrays(sleep):
 
 def test_no_fixed_effects(sleep):
     result = smf.mixedlm("Reaction ~ 0 + (1 | Subject)", sleep).fit()
-    assert "No fixed effects" in str(result.summary())
+    summary = result.summary()
+    for text in (str(summary), summary.as_latex(), summary.as_html(), str(result.summary2())):
+        assert "Random effects" in text
+    assert "No fixed effects" in lines(result)
 
 
 # -- what must not be missed -----------------------------------------------------------------

@@ -60,7 +60,8 @@ def ordinal(wines):
 def simulated():
     rng = np.random.default_rng(1)
     g = np.repeat(np.arange(20), 10)
-    frame = pd.DataFrame({"g": g, "x": rng.normal(size=200), "w": rng.uniform(0.5, 2, 200), "n": rng.integers(1, 4, 200)})
+    frame = pd.DataFrame({"g": g, "x": rng.normal(size=200), "w": rng.uniform(0.5, 2, 200)})
+    frame["n"] = rng.integers(1, 4, 200)
     frame["flat"] = rng.poisson(np.exp(0.5 + 0.3 * frame["x"]))
     frame["cost"] = rng.gamma(2, np.exp(0.5 + 0.3 * frame["x"] + 0.5 * rng.normal(size=20)[g]) / 2)
     frame["under"] = rng.binomial(6, 0.5, 200)
@@ -194,7 +195,8 @@ def test_arrays(cows):
 
 
 def test_fixed_effects(binomial):
-    assert binomial.summary().tables[1].data[0] == ["Fixed effects", "coef", "std err", "z", "P>|z|", "[0.025", "0.975]"]
+    header = binomial.summary().tables[1].data[0]
+    assert header == ["Fixed effects", "coef", "std err", "z", "P>|z|", "[0.025", "0.975]"]
     words = line(binomial, "period[T.3]")
     name = "period[T.3]"
     expected = [binomial.params[name], binomial.bse[name], binomial.tvalues[name], binomial.pvalues[name]]
@@ -268,7 +270,7 @@ def test_alpha_at_zero_is_the_poisson_limit(simulated):
     assert "Singular fit: alpha is zero: the Poisson limit." in text[2:4]
     row = block(result, "Response parameters")[0]
     assert row[:3] == ["alpha", "0", "."]
-    assert "nan" not in str(result.summary())
+    assert "nan" not in str(result.summary()) + str(result.summary2())
     assert "alpha is zero: the Poisson limit" in str(result.summary2())
 
 
@@ -324,7 +326,7 @@ def test_r_squared_is_left_out_where_there_is_none(cows):
 
 def test_odds_ratios(binomial):
     rows = block(binomial, "Fixed effects", eform=True)
-    assert next(t for t in lines(binomial, eform=True) if t.startswith("Fixed effects")).split()[2:4] == ["Odds", "Ratio"]
+    assert any(re.match("Fixed effects +Odds Ratio ", text) for text in lines(binomial, eform=True))
     b, se = binomial.params, binomial.bse
     expected = np.column_stack(
         [np.exp(b), np.exp(b) * se, binomial.tvalues, binomial.pvalues, np.exp(binomial.conf_int())]
@@ -494,13 +496,13 @@ def test_poisson_whatever_the_integration(seizures, points):
 def test_negative_binomial_against_statsmodels(seizures, kind):
     result = smf.menbreg(SEIZURES, seizures, loglike_method=kind).fit()
     x = np.column_stack([np.ones(236), seizures["trt"] == "progabide", seizures["lbase"]])
-    other = sm.NegativeBinomial(seizures["y"], x, loglike_method=kind).fit(disp=0, method="newton", maxiter=100, tol=1e-12)
+    other = sm.NegativeBinomial(seizures["y"], x, loglike_method=kind).fit(disp=0, method="newton", tol=1e-12)
     assert null_llf(result) == pytest.approx(other.llf, abs=1e-6)
 
 
 def test_ordinal_against_statsmodels(wines, ordinal):
     x = np.column_stack([wines["temp"] == "warm", wines["contact"] == "yes"]).astype(float)
-    other = OrderedModel(wines["rating"].astype(int), x, distr="logit").fit(disp=0, method="bfgs", gtol=1e-9, maxiter=500)
+    other = OrderedModel(wines["rating"].astype(int), x, distr="logit").fit(disp=0, method="bfgs", gtol=1e-9)
     assert null_llf(ordinal) == pytest.approx(other.llf, abs=1e-6)
 
 

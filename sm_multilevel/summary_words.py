@@ -1,0 +1,223 @@
+"""What a summary says: records in, words out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+
+from sm_multilevel.postestimation.facts import Facts
+from sm_multilevel.postestimation.no_random import NoRandomTest
+from sm_multilevel.postestimation.varcorr import component_rows, display_order
+from sm_multilevel.summary_layout import NO_NUMBER, Pairs, Rows, count, number_column, short, shortened
+
+__all__ = ["Ratios", "groups", "head", "notes", "overview", "random_part", "ratios", "title"]
+
+_WEIGHT_WORDS = {
+    "var_weights": "Precision weights:",
+    "freq_weights": "Frequency weights:",
+    "exposure": "Exposure:",
+    "offset": "Offset:",
+}
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """What an exponentiated coefficient is, and what an exponentiated intercept is."""
+
+    label: str
+    baseline: str
+
+
+def ratios(family: Any) -> Ratios:
+    """Words for exponentiated coefficients.
+
+    Raises
+    ------
+    ValueError
+        Where the link gives them no meaning.
+    """
+    if family is not None and family.logit_link:
+        return Ratios("Odds Ratio", "odds")
+    if family is not None and family.log_link:
+        counts = family.is_discrete and not family.has_trials
+        return Ratios("IRR", "incidence rate") if counts else Ratios("exp(coef)", "mean")
+    link = "identity" if family is None else family.link_name
+    raise ValueError(
+        f"eform=True needs a log or a logit link: with the {link} link exponentiated coefficients are no ratios."
+    )
+
+
+def title(result: Any) -> str:
+    """The heading."""
+    if result.family is None:
+        return "Mixed Linear Model Regression Results"
+    if not result.family.has_intercept:
+        return "Mixed Ordinal Model Regression Results"
+    return "Generalized Linear Mixed Model Regression Results"
+
+
+def overview(result: Any, facts: Facts, yname: str | None) -> tuple[Pairs, Pairs]:
+    """Labels and values of the left and of the right half."""
+    restricted = "Restricted " if result.method == "REML" else ""
+    response = short(str(result.model.endog_names if yname is None else yname))
+    if facts.outcome is not None:
+        response = f"P({response} = {short(facts.outcome)})"
+    left = [
+        ("Dep. Variable:", response),
+        ("Model:", type(result.model).__name__),
+        *_family(result),
+        ("Method:", result.method),
+        *_integration(result),
+        ("Converged:", "Yes" if result.converged else "NO"),
+        ("Singular fit:", "Yes" if result.is_singular else "No"),
+    ]
+    right = [
+        ("No. Observations:", count(result.nobs)),
+        (f"{restricted}Log-Likelihood:", f"{result.llf:.3f}"),
+        ("AIC:", f"{result.aic:.3f}"),
+        ("BIC:", f"{result.bic:.3f}"),
+        *((f"R2 {kind}:", f"{facts.r_squared[kind]:.4f}") for kind in ("marginal", "conditional") if facts.r_squared),
+    ]
+    if facts.n_trials is not None:
+        right.insert(1, ("No. Trials:", count(facts.n_trials)))
+    (left if result.family is None else right).append(("Covariance Type:", result.cov_type))
+    right += _quadrature_error(result)
+    more = [(_WEIGHT_WORDS[kind], short(name) or "yes") for kind, name in facts.weights]
+    if result.use_t:
+        more.append(("Df Residuals:", count(result.df_resid)))
+    if facts.n_dropped:
+        more.append(("Rows dropped (NaN):", str(facts.n_dropped)))
+    for item in more:
+        (left if len(left) <= len(right) else right).append(item)
+    return left, right
+
+
+def _family(result) -> Pairs:
+    if result.family is None:
+        return []
+    return [("Family:", result.family.name), ("Link:", result.family.link_name)]
+
+
+def _integration(result) -> Pairs:
+    if result.family is None:
+        return []
+    if result.nAGQ <= 1:
+        return [("Integration:", ("nAGQ=0 (approximate)", "Laplace")[result.nAGQ])]
+    return [("Integration:", f"Adaptive Gauss-Hermite, {result.nAGQ} points")]
+
+
+def _quadrature_error(result) -> Pairs:
+    if result.family is None or result.quadrature_error is None:
+        return []
+    return [("Quadrature error:", f"{result.quadrature_error:.1g}")]
+
+
+def head(result: Any) -> list[str]:
+    """What must be read before the numbers, and the formula."""
+    out: list[str] = []
+    if not result.converged:
+        out.append(f"NOT CONVERGED: {result.record.reason}. Do not use these estimates.")
+    limit = "" if result.family is None else result.family.zero_limit
+    for text in result.record.singular:
+        at_limit = limit and text in [f"{name} is zero" for name in result.family.psi_names]
+        out.append(f"Singular fit: {text}: {limit}." if at_limit else f"Singular fit: {text}.")
+    if result.model.dropped_exog:
+        dropped = ", ".join(result.model.dropped_exog)
+        others = "" if result.family is None or result.family.has_intercept else "cut-points or "
+        out.append(f"Dropped, because {others}the columns before contain them: {dropped}.")
+    if result.model.formula:
+        out.append(f"Formula: {' '.join(result.model.formula.split())}")
+    return out
+
+
+def groups(facts: Facts) -> Rows:
+    """Sizes and intraclass correlations of the grouping factors."""
+    header = ["Levels", "Rows: min", "mean", "max", "ICC"]
+    rows = [
+        [
+            short(g.name), str(g.levels), count(g.smallest), f"{g.mean:.1f}", count(g.largest),
+            NO_NUMBER if g.icc is None else f"{g.icc:.4f}",
+        ]
+        for g in facts.groups
+    ]  # fmt: skip
+    return header, rows
+
+
+def random_part(result: Any, facts: Facts) -> Rows:
+    """Variances, standard deviations and correlations, lower triangle, as lme4 prints them."""
+    terms = result.term_covariances
+    rows = component_rows(terms, result.residual_variance)  # those of result.varcorr(), without its frame
+    lines: list[tuple] = []  # group, column, row of varcorr(), correlations with the columns before
+    for i in display_order(terms):
+        q = len(terms[i].columns)
+        variances, rows = rows[:q], rows[q:]
+        covariances = list(takewhile(lambda row: row[2] is not None, rows))
+        rows = rows[len(covariances) :]
+        corr = np.zeros((q, q))
+        if covariances:
+            corr[np.triu_indices(q, 1)] = [row[4] for row in covariances]
+        group, corr = variances[0][0], corr.T
+        if facts.term_parameters[i] <= 2 < q:  # one variance and at most one correlation for all
+            lines.append((group, f"each of {q} columns", variances[0], corr[1, :1] if covariances else []))
+            continue
+        for j, row in enumerate(variances):
+            lines.append((group if j == 0 else "", row[1], row, corr[j, :j] if covariances else []))
+    lines += [(row[0], "", row, []) for row in rows]  # the residual
+    names = shortened([line[1] for line in lines])
+    var = number_column([line[2][3] for line in lines])
+    sd = number_column([line[2][4] for line in lines])
+    width = max(len(line[3]) for line in lines)
+    header = ["", "Variance", "Std.Dev.", *["Corr", *[""] * width][:width]]
+    table = []
+    for k, (group, _, _, before) in enumerate(lines):
+        corr_text = [f"{c:.3f}" if np.isfinite(c) else NO_NUMBER for c in before]
+        table.append([short(group), names[k], var[k], sd[k], *corr_text, *[""] * (width - len(before))])
+    return header, table
+
+
+def notes(result: Any, facts: Facts, eform: bool) -> list[str]:
+    """What stands below the tables."""
+    out: list[str] = []
+    if eform and result.model.data.const_idx is not None:
+        name = result.model.exog_names[result.model.data.const_idx]
+        out.append(f"{name}: baseline {ratios(result.family).baseline} (covariates and random effects at zero).")
+    if eform:
+        out.append("Ratios: standard errors by the delta method, intervals exponentiated.")
+    if result.converged:
+        out += _lr_test(facts.no_random, "linear regression" if result.family is None else "no random effects")
+    if facts.slopes and facts.icc:
+        out.append("ICC: for rows where the covariates of random slopes are zero.")
+    if result.family is not None:
+        out += [text for applies, text in _CAUTIONS if applies(result, facts)]
+    return out
+
+
+# Of generalised models.
+_CAUTIONS: list[tuple[Callable[[Any, Facts], bool], str]] = [
+    (
+        lambda result, facts: result.nAGQ == 0,
+        "nAGQ=0: fixed effects are taken at their mode, together with the random effects. They are biased, and their "
+        "standard errors take the other parameters as known.",
+    ),
+    (
+        lambda result, facts: "var_weights" in dict(facts.weights) and "dispersion" not in result.family.psi_names,
+        "Precision weights without a dispersion multiply the log-likelihood: a pseudo-likelihood. Its standard errors, "
+        "tests and information criteria depend on the size of the weights.",
+    ),
+]
+
+
+def _lr_test(test: NoRandomTest, other: str) -> list[str]:
+    if not np.isfinite(test.statistic):
+        return []
+    words, p = f"LR test vs. {other}:", f"{test.p_value:.4f}"
+    if test.kind == "chibar2":
+        return [f"{words} chibar2(01) = {test.statistic:.2f}  Prob >= chibar2 = {p}"]
+    return [
+        f"{words} chi2({test.df}) = {test.statistic:.2f}  Prob > chi2 = {p}",
+        "The LR test is conservative, since variances cannot be negative.",
+    ]
