@@ -83,7 +83,6 @@ class MarginalState:
             )
         ]
         self.gammas = [-2.0 * g for g in gammas]
-        mode.release()
         g_theta = [np.sum(b * gammas[f]) for f, b in self.basis]
         return -2.0 * np.concatenate([g_beta, g_psi, g_theta])
 
@@ -111,14 +110,15 @@ class MarginalState:
         head = np.zeros((p + r, p + r))
         head[:p, :p] = mode.border[0]
         if r:
+            score_psi, psi_info = local.score_psi, local.psi_info
             extra = [
                 np.stack([lam.T @ v for v in part], axis=-1)
-                for lam, part in zip(mode.lams, rows.collect(local.score_psi), strict=True)
+                for lam, part in zip(mode.lams, rows.collect(score_psi), strict=True)
             ]
             low = [np.concatenate([a, -b], axis=2) for a, b in zip(low, extra, strict=True)]
-            head[:p, p:] = -(rows.xt @ local.score_psi.T)
+            head[:p, p:] = -(rows.xt @ score_psi.T)
             head[p:, :p] = head[:p, p:].T
-            head[p:, p:] = local.psi_info
+            head[p:, p:] = psi_info
         e = mode.score_sums
         c = [np.zeros((*part.shape, k)) for part in e]
         for j, (f, b) in enumerate(self.basis):
@@ -216,6 +216,8 @@ class MarginalObjective:
             if self.joint:
                 beta = near.beta
             start = near.predicted(beta, psi, lams)
+            for _, _, known_state in self._recent:
+                known_state.mode.release()
         mode = find_mode(self.rows, self.response, beta, psi, lams, start, joint=self.joint)
         self.inner += mode.evaluations
         state = MarginalState(mode, self.integrate, self.effects.basis, self.joint)

@@ -72,7 +72,8 @@ class Mode:
 
     def release(self) -> None:
         """Let go of the rows' values but for those that a nearby mode is predicted from."""
-        self.local = cast(Local, _Kept(self.response, self.eta, self.psi, self.local.info))
+        if not isinstance(self.local, _Kept):
+            self.local = cast(Local, _Kept(self.response, self.eta, self.psi, self.local.info))
 
     @cached_property
     def score_sums(self) -> list[np.ndarray]:

@@ -103,6 +103,7 @@ class Quadrature:
         self.chunks = self._split(response)
 
     def __call__(self, mode: Mode) -> Integral:
+        mode.release()  # the nodes have values of their own
         return _Nodes(self, mode)
 
     def _split(self, response):

@@ -1,4 +1,4 @@
-"""Every generalised model of the references: glmmTMB (Laplace), ordinal::clmm, glmer (Bernoulli, nAGQ > 1), brute force.
+"""Every generalised model of the references: glmmTMB (Laplace), clmm, glmer (Bernoulli, nAGQ > 1), brute force.
 
 clmm's Laplace approximation with a single random intercept, and all that it does with the
 cauchit link, are off by up to 3e-4 in log-likelihood: there the brute-force fits serve.
