@@ -12,7 +12,8 @@ from scipy import optimize
 
 __all__ = ["is_constant_within", "separating_columns"]
 
-_ROWS = 20_000  # distinct rows given to the linear programme
+_ROWS = 5_000  # rows given to the linear programme at once
+_ROUNDS = 20  # and how often those that its solution violates are added
 
 
 def separating_columns(recession: tuple[np.ndarray, np.ndarray], names) -> list[str]:
@@ -30,24 +31,30 @@ def separating_columns(recession: tuple[np.ndarray, np.ndarray], names) -> list[
     list of str
         Empty where there is no separation.
     """
-    above, equal = (np.unique(np.round(a, 12), axis=0) for a in recession)
+    above, equal = recession
     size = np.maximum(np.abs(above).max(axis=0, initial=0.0), np.abs(equal).max(axis=0, initial=0.0))
     size[size == 0] = 1.0
     above, equal = above / size, equal / size
     k = len(size)
     if equal.shape[0] > k:  # only their span matters
-        _, values, right = np.linalg.svd(equal.T @ equal)
-        equal = right[values > 1e-10 * max(values[0], 1.0)]
-    if above.shape[0] > _ROWS:
-        above = above[np.random.default_rng(0).choice(above.shape[0], _ROWS, replace=False)]
-    found = optimize.linprog(
-        -above.sum(axis=0), A_ub=-above, b_ub=np.zeros(above.shape[0]),
-        A_eq=equal if equal.shape[0] else None, b_eq=np.zeros(equal.shape[0]) if equal.shape[0] else None,
-        bounds=[(-1.0, 1.0)] * k, method="highs",
-    )  # fmt: skip
-    if found.status != 0 or -found.fun < 1e-7:
-        return []
-    return [name for name, d in zip(names, found.x, strict=True) if abs(d) > 1e-7]
+        values, vectors = np.linalg.eigh(equal.T @ equal)
+        equal = vectors.T[values > 1e-12 * max(values[-1], 1.0)]
+    total = above.sum(axis=0)
+    rows = np.unique(np.round(above[:: max(1, len(above) // _ROWS)], 12), axis=0)
+    for _ in range(_ROUNDS):
+        found = optimize.linprog(
+            -total, A_ub=-rows, b_ub=np.zeros(len(rows)),
+            A_eq=equal if len(equal) else None, b_eq=np.zeros(len(equal)) if len(equal) else None,
+            bounds=[(-1.0, 1.0)] * k, method="highs",
+        )  # fmt: skip
+        if found.status != 0 or -found.fun < 1e-7:
+            return []
+        slack = above @ found.x
+        if slack.min(initial=0.0) >= -1e-7:
+            return [name for name, d in zip(names, found.x, strict=True) if abs(d) > 1e-7]
+        worst = np.argsort(slack)[:_ROWS]  # rows that were not among those of the programme
+        rows = np.vstack([rows, above[worst[slack[worst] < -1e-7]]])
+    return []
 
 
 def is_constant_within(ends: np.ndarray, codes: np.ndarray) -> bool:

@@ -115,3 +115,15 @@ def test_linear_programme():
     y[3] = 0
     ends = np.where(y == 1, 1.0, -1.0)
     assert separating_columns((x * ends[:, None], np.empty((0, 2))), ["a", "b"]) == []
+
+
+def test_many_rows_are_looked_at_in_parts():
+    """One row among 200,000 that contradicts the separation is enough."""
+    rng = np.random.default_rng(2)
+    n = 200_000
+    x = np.column_stack([np.ones(n), rng.normal(size=(n, 3))])
+    ends = np.where(x[:, 1] > 0.2, 1.0, -1.0)
+    found = separating_columns((x * ends[:, None], np.empty((0, 4))), ["a", "b", "c", "d"])
+    assert "b" in found
+    ends[12_345] *= -1
+    assert separating_columns((x * ends[:, None], np.empty((0, 4))), ["a", "b", "c", "d"]) == []
