@@ -69,11 +69,6 @@ class GeneralizedModel(MultilevelModel):
     def _check_design(self, design):
         super()._check_design(design)
         self.family = self._family_of(design)
-        if design.exposure is not None and not self.family.log_link:
-            raise ValueError(
-                f"exposure= needs a log link, but the model is {self.family!r}. Use offset= for a term of the linear "
-                "predictor."
-            )
         data = design.response_data()
         self.family.check(data, design.endog_name)
         self.response = self.family.bind(data)
@@ -336,6 +331,8 @@ class MixedGLM(GeneralizedModel):
     @classmethod
     def _read_options(cls, kwargs):
         family = get_family(kwargs.pop("family", "gaussian"), kwargs.pop("link", None))
+        if kwargs.get("exposure") is not None:
+            _check_exposure(family)
         return {"family": family}, _reader(family)
 
     def _family_of(self, design):
@@ -436,3 +433,10 @@ class MEOLogit(GeneralizedModel):
 def _reader(family):
     """How a response of the family is read."""
     return ResponseReader("proportion", 2) if family.has_trials else ResponseReader()
+
+
+def _check_exposure(family):
+    if not family.log_link:
+        raise ValueError(
+            f"exposure= needs a log link, but the model is {family!r}. Use offset= for a term of the linear predictor."
+        )

@@ -140,7 +140,8 @@ class MixedGLMResults(MultilevelResults):
         """Confidence intervals at level 1 - alpha; default `default_alpha`.
 
         Those of alpha and dispersion are made on the scale of their logarithm; they are NaN
-        where alpha is estimated as zero.
+        where alpha is estimated as zero. Where alpha is smaller than its standard error its
+        logarithm has no useful one, and the interval is estimate +- z SE, cut off at zero.
 
         Returns
         -------
@@ -148,9 +149,10 @@ class MixedGLMResults(MultilevelResults):
         """
         out = np.array(super().conf_int(alpha, **kwargs), dtype=float).reshape(-1, 2)
         rows = self.positive
-        value = np.asarray(self.params)[rows][:, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            out[rows] = value * np.exp((out[rows] - value) / value)
+        value, error = np.asarray(self.params)[rows][:, None], np.asarray(self.bse)[rows][:, None]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            by_log = value * np.exp((out[rows] - value) / value)
+        out[rows] = np.where(error > value, np.maximum(out[rows], 0.0), by_log)
         return out
 
     # -- ratios ----------------------------------------------------------------------------

@@ -63,7 +63,7 @@ class MixedSummary(Summary):
         if self.head:
             at = len(self.tables[0].title.split("\n")) if self.tables[0].title else 0
             lines[at:at] = ["=" * self.width, *(x for text in self.head for x in _wrap(text, self.width))]
-        return "\n".join(line.rstrip() for line in lines)
+        return "\n".join(line.rstrip() for line in lines).rstrip("\n")
 
     def as_html(self) -> str:
         """Tables and notes as HTML."""

@@ -74,10 +74,10 @@ megamma = _special(
     "megamma", "gamma model for positive responses", MixedGLM, "meglm()", {"family": "gamma"}, link="log"
 )
 meologit = _special(
-    "meologit", "cumulative logit model for ordered categories", MEOLogit, "MEOLogit.from_formula()",
+    "meologit", "cumulative logit model for ordered categories", MEOLogit, "sm_multilevel.api.MEOLogit.from_formula()",
     {"distr": "logit"},
 )  # fmt: skip
 meoprobit = _special(
-    "meoprobit", "cumulative probit model for ordered categories", MEOLogit, "MEOLogit.from_formula()",
+    "meoprobit", "cumulative probit model for ordered categories", MEOLogit, "sm_multilevel.api.MEOLogit.from_formula()",
     {"distr": "probit"},
 )  # fmt: skip

@@ -88,8 +88,8 @@ def _method(family, method):
     if not latent and (method == "latent" or (method == "auto" and threshold)):
         more = "" if ordinal else " Use method='delta'."
         raise ValueError(
-            f"{family.name} with the {family.link_name} link has no latent variable with a variance (that of a Cauchy "
-            f"variable is infinite), so there is no R-squared nor ICC on the latent scale.{more}"
+            f"{family.name} with the {family.link_name} link has no latent variable with a finite variance, so there "
+            f"is no R-squared nor ICC on the latent scale.{more}"
         )
     if method == "auto":
         return "latent" if latent else "trigamma" if family.log_link else "delta"

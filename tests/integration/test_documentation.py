@@ -1,5 +1,7 @@
-"""The Python of README.md and docs/linear.md runs as written."""
+"""The Python of README.md and the guides runs as written, and prints what they say it prints."""
 
+import contextlib
+import io
 import re
 from pathlib import Path
 
@@ -10,19 +12,24 @@ import pytest
 from sm_multilevel.datasets import mathachieve, sleepstudy
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/index.md", "docs/linear.md"]
+PAGES = ["README.md", "docs/index.md", "docs/linear.md", "docs/generalized.md", "docs/for_lme4_users.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_code_blocks_run(page):
     mpl.use("Agg")
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+    pattern = r"```python\n(.*?)```(?:\s*```text\n(.*?)```)?"
+    blocks = re.findall(pattern, (ROOT / page).read_text(), flags=re.DOTALL)
     assert blocks
     data = sleepstudy.load_pandas().data
     columns = np.column_stack([np.ones(len(data)), data["Days"]])
     space = {"y": data["Reaction"].to_numpy(), "X": columns, "Z": columns, "codes": data["Subject"].to_numpy()}
-    for block in blocks:
+    for block, expected in blocks:
         if "math_score" in block:  # the reader's own data
             schools = mathachieve.load_pandas().data
             space["df"] = schools.rename(columns={"mathach": "math_score", "sex": "gender"})
-        exec(compile(block, page, "exec"), space)
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(block, page, "exec"), space)
+        if expected:
+            assert printed.getvalue().rstrip() == expected.rstrip()

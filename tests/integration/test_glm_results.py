@@ -700,7 +700,7 @@ def test_cauchit_has_no_latent_variance(ordinal):
         res = smm.MixedGLM.from_formula("good ~ temp + (1 | judge)", df, family="binomial", link="cauchit").fit()
         assert res.r_squared("delta")["var_residual"] > 0
     for method in (res.r_squared, res.icc):
-        with pytest.raises(ValueError, match="Cauchy"):
+        with pytest.raises(ValueError, match="finite variance"):
             method()
     res.remove_data()  # what has no R-squared can be kept all the same
 
