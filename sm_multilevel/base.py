@@ -121,7 +121,7 @@ class MultilevelModel(LikelihoodModel):
         self.data.const_idx = constant
         self.data.ynames, self.data.xnames, self.data.param_names = design.endog_name, names, names
         self.design = design
-        self.effects = RandomEffects(design.terms, self._mean_weight(design))
+        self.effects = RandomEffects(design.terms, self._mean_weight(design), design.freq_weights)
         self.random = design.terms
         self.offset, self.var_weights, self.freq_weights = (
             design.offset, design.var_weights, design.freq_weights,

@@ -28,6 +28,7 @@ from sm_multilevel.formula.frame import suggest
 from sm_multilevel.formula.response import ResponseReader
 from sm_multilevel.objectives.crossprod import fixed_scaling
 from sm_multilevel.objectives.marginal import MarginalObjective
+from sm_multilevel.objectives.modes import NoModeError
 from sm_multilevel.objectives.rows import Rows, bind_rows
 from sm_multilevel.objectives.space import JointSpace
 from sm_multilevel.results_glm import MixedGLMResults, MixedGLMResultsWrapper
@@ -237,8 +238,13 @@ class GeneralizedModel(MultilevelModel):
             -inf where the likelihood does not exist.
         """
         point = self._unpack(params)
+        objective = self._user_objective(nAGQ)
         with one_blas_thread():
-            return -0.5 * self._user_objective(nAGQ).user_state(*point).value
+            try:
+                value = -0.5 * objective.user_state(*point).value
+            except (NoModeError, np.linalg.LinAlgError):
+                return -np.inf
+        return value if np.isfinite(value) else -np.inf
 
     def score(self, params, nAGQ=1):
         """Gradient of `loglike`; shape (p + r + k,)."""

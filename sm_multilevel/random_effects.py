@@ -95,6 +95,8 @@ class RandomEffects:
     weight : float
         Mean precision weight: theta is relative to the residual SD of a row of weight one, and weights may be
         of any size.
+    counts : ndarray, shape (n,), optional
+        How many rows each row stands for: they are standardised as if they were there.
 
     Attributes
     ----------
@@ -105,9 +107,9 @@ class RandomEffects:
         Each row's place in the pattern of a pair of factors.
     """
 
-    def __init__(self, terms, weight: float = 1.0):
+    def __init__(self, terms, weight: float = 1.0, counts: np.ndarray | None = None):
         self.terms = tuple(terms)
-        self.weight = weight
+        self.weight, self.counts = weight, counts
         self.factors = self._merge()
         codes = [self.terms[f.terms[0]].codes for f in self.factors]
         names = [self.terms[f.terms[0]].group for f in self.factors]
@@ -193,7 +195,7 @@ class RandomEffects:
         leaves the family of covariances as it is; elsewhere centring changes the model.
         With precision weights a column is of size one in residual SDs of a row of mean weight.
         """
-        return [_standardizer(t.exog, t.covariance.maps) / np.sqrt(self.weight) for t in self.terms]
+        return [_standardizer(t.exog, t.covariance.maps, self.counts) / np.sqrt(self.weight) for t in self.terms]
 
     @cached_property
     def factor_standardizers(self) -> list[np.ndarray]:
@@ -215,11 +217,16 @@ class RandomEffects:
         )
 
 
-def _standardizer(z, maps):
-    n, q = z.shape
+def _standardizer(z, maps, counts=None):
+    q = z.shape[1]
+    n = len(z) if counts is None else counts.sum()
+
+    def total(v):
+        return v.sum() if counts is None else counts @ v
+
     # Column by column: reductions over the rows of a narrow matrix are slow in NumPy.
-    mean = np.array([z[:, j].sum() for j in range(q)]) / n
-    spread = np.sqrt(np.array([z[:, j] @ z[:, j] for j in range(q)]) / n)
+    mean = np.array([total(z[:, j]) for j in range(q)]) / n
+    spread = np.sqrt(np.array([total(z[:, j] * z[:, j]) for j in range(q)]) / n)
     spread = np.where(spread > 0, spread, 1.0)
     if maps == "common":
         return np.eye(q) / spread.mean()
@@ -230,7 +237,7 @@ def _standardizer(z, maps):
             if j == one:
                 continue
             centred = z[:, j] - mean[j]
-            sd = np.sqrt(centred @ centred / n)
+            sd = np.sqrt(total(centred * centred) / n)
             sd = sd if sd > 1e-12 * abs(mean[j]) else spread[j]
             w[j, j] = 1.0 / sd
             w[one, j] = -mean[j] / z[0, one] / sd

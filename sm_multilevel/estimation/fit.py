@@ -103,7 +103,7 @@ def estimate(
         if best is not None and best.converged:
             # Optima at the boundary are sometimes local ones: look once more from elsewhere.
             looks += 1
-            if looks > _LOOKS or first.size - space.head == 1 or not space.at_boundary(best.theta):
+            if looks > _LOOKS or first.size == 1 or not space.at_boundary(best.theta):
                 break
     if best is None:
         raise np.linalg.LinAlgError(
@@ -147,8 +147,11 @@ def _plan(objective, method, start):
 
 def _better(a, b):
     if a.converged != b.converged:
-        # A converged point is preferred unless the other is clearly lower.
-        return a.converged if a.value <= b.value + 1e-6 else False
+        good, bad = (a, b) if a.converged else (b, a)
+        # A converged point is preferred unless the other is clearly lower, and not a place where the
+        # likelihood has no minimum, as Laplace's approximation at the edge of where it exists.
+        wins = good.value <= bad.value + 1e-6 or not bad.min_curvature > -1e-4
+        return wins == (good is a)
     return a.value < b.value
 
 

@@ -12,6 +12,7 @@ from sm_multilevel.estimation.minimize import newton
 from sm_multilevel.estimation.record import FitRecord
 from sm_multilevel.estimation.separation import is_constant_within, separating_columns
 from sm_multilevel.objectives.marginal import MarginalObjective, MarginalState
+from sm_multilevel.objectives.modes import NoModeError
 from sm_multilevel.objectives.quadrature import NODE_BUDGET, Quadrature, cells_of_largest_group
 from sm_multilevel.objectives.space import JointSpace
 
@@ -118,7 +119,14 @@ def fit_marginal(model, points: int, *, method, start, maxiter, callback) -> Fit
     """Fit by 0, 1 or more points, or by as many as it takes; see `MixedGLM.fit`."""
     objective = objective_of(model, points if points in (0, 1) else 1)
     if start is not None:
-        objective.first = objective.space.from_user(start if points else start[model.k_fixed :])
+        with np.errstate(invalid="ignore"):
+            objective.first = objective.space.from_user(start if points else start[model.k_fixed :])
+        if not np.isfinite(objective.first).all():
+            names = ", ".join(model.family.psi_names)
+            raise ValueError(
+                f"start_params is outside of the parameter space: check {names or 'the covariances'} (alpha and "
+                "dispersion are positive, cut-points increase)."
+            )
     error, notes = None, []
     if points == AUTO or points > 1:
         first = newton(objective.point, objective.start(), tol=_FIRST, maxiter=maxiter)
@@ -173,9 +181,16 @@ def _raise_order(model, objective, z, maxiter):
 
 def _collect(model, objective, record, points) -> Fitted:
     """Covariance of the estimates, and whether they exist."""
-    space, joint = model.space(), objective
+    space = model.space()
     z, hessian = record.theta_standard, record.hessian
-    state = joint.state(z)
+    try:
+        state = objective.state(z)
+    except (NoModeError, np.linalg.LinAlgError) as error:
+        raise ValueError(
+            f"The model cannot be fitted: {error}. {model.family!r} does not hold these linear predictors; choose a "
+            "link whose domain has no edge (logit for binomial, log for positive responses), or check offsets and "
+            "outliers."
+        ) from error
     if points == 0:
         z, hessian = _with_beta(state, z, hessian)
         record = replace(record, theta=space.to_user(z), theta_standard=z, hessian=hessian)
@@ -186,6 +201,8 @@ def _collect(model, objective, record, points) -> Fitted:
     errors = np.sqrt(np.diag(covariance)[: space.p])
     if space.p and not (np.isfinite(errors).all() and errors.max() * space.scale <= _SUSPICIOUS):
         _look_for_separation(model, fitted)
+    if record.converged and fitted.record.converged:
+        fitted.warnings += _without_errors(model, fitted, fixed)
     if len(z) > space.head and np.abs(z[space.head :]).max() > _LARGE:
         _look_for_constant_levels(model, fitted)
     return fitted
@@ -214,6 +231,20 @@ def _look_for_separation(model, fitted):
         "infinite. Leave them out, merge levels, or collect data in which the outcome varies"
     )
     fitted.record = replace(fitted.record, converged=False, reason=reason)
+
+
+def _without_errors(model, fitted, fixed) -> list[str]:
+    """A warning where an estimate off the boundary has no standard error."""
+    head = fitted.space.head
+    lost = np.isnan(np.diag(fitted.covariance)[:head]) & ~fixed[:head]
+    if not lost.any():
+        return []
+    names = [*model.design.exog_names, *model.family.psi_names]
+    listed = ", ".join(n for n, gone in zip(names, lost, strict=True) if gone)
+    return [
+        f"The data have no information on some direction in which {listed} could move: they have no standard errors. "
+        "Simplify the random effects or the fixed part."
+    ]
 
 
 def _look_for_constant_levels(model, fitted):

@@ -106,6 +106,8 @@ def newton(
     evaluations, iterations = 1, 0
     if not np.isfinite(here.value):
         return Minimum(theta, here.value, 1, 0, "the objective is not finite at the start", False)
+    if theta.size == 0:
+        return Minimum(theta, here.value, 1, 0, "nothing to estimate", True)
     gradient, model = here.gradient(), here.curvature()
     correction = np.zeros_like(model)
     while evaluations < maxiter:

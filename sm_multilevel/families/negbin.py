@@ -286,7 +286,9 @@ class _NegBinResponse(RowResponse):
         power = 0 if self.local is _NB1Local else 1  # variance / mu - 1 = alpha mu^power
         w = 1.0 if self.weight is None else self.weight
         excess = np.sum(w * mu ** (power - 1) * ((y - mu) ** 2 - mu)) / np.sum(w * mu ** (2 * power))
-        return np.sqrt([np.clip(excess, 1e-2, 100.0) if np.isfinite(excess) else 1.0])
+        # Not so near to zero, where tau is stationary, that the likelihood cannot tell it from zero.
+        least = 1e-2 / max(1.0, float(np.mean(mu)) ** power)
+        return np.sqrt([np.clip(excess, least, 100.0) if np.isfinite(excess) else 1.0])
 
 
 class _NB1Response(_NegBinResponse):

@@ -288,7 +288,7 @@ class BlockCholesky:
         c = rhs[0].shape[2]
         t = None
         if lay.tail is not None:
-            t = np.concatenate([rhs[g].transpose(1, 0, 2).reshape(-1, c) for g in lay.tail_factors])
+            t = np.concatenate([rhs[g].transpose(1, 0, 2).reshape(lay.m[g] * lay.q[g], c) for g in lay.tail_factors])
         mats = {f: self._strip_matrices(f) for f in lay.strips}
         for place, f in enumerate(lay.stages):
             b[f] = block_matvec(self.inv_low[f], b[f])

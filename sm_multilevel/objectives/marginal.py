@@ -33,6 +33,7 @@ from sm_multilevel.random_effects import RandomEffects
 __all__ = ["MarginalObjective", "MarginalState"]
 
 _STEP = 1e-4  # difference step of the Hessian, in standard errors
+_SHARP, _WIDE = 1e4, 1e-2  # information of a row from which a wider one is taken
 _ROUGH = 1e-3  # precision of the modes that only serve to find a start
 
 
@@ -204,6 +205,8 @@ class MarginalObjective:
 
     def _at(self, beta, psi, theta, lams) -> MarginalState:
         z = np.concatenate([beta, psi, theta])
+        if not np.isfinite(z).all():
+            raise NoModeError("parameters outside of their space")
         key = z.tobytes()
         for known, _, state in self._recent:
             if known == key:
@@ -234,10 +237,22 @@ class MarginalObjective:
 
     def user_state(self, beta, psi, theta) -> MarginalState:
         """The likelihood at the user's beta, natural psi and theta."""
-        lams = [np.linalg.solve(w, lam) for w, lam in zip(self._maps, self.effects.lambdas(theta), strict=True)]
         beta, psi = self.space.head_from_user(np.asarray(beta, float), np.asarray(psi, float))
+        theta = np.asarray(theta, float)
         self._recent = []
-        return self._at(beta, psi, np.asarray(theta, float), lams)
+        if not self._is_rotated:
+            lams = [np.linalg.solve(w, lam) for w, lam in zip(self._maps, self.effects.lambdas(theta), strict=True)]
+            return self._at(beta, psi, theta, lams)
+        theta = self.effects.from_user(theta)
+        return self._at(beta, psi, theta, self.effects.lambdas(theta))
+
+    @property
+    def _is_rotated(self) -> bool:
+        """Whether log L depends on which root Lambda of the covariance is taken: a grid of nodes has directions.
+
+        Then the root is that of the standardised columns, so that log L does not depend on the user's units and origins.
+        """
+        return self.integrate is not laplace
 
     def user_gradient(self, beta, psi, theta) -> np.ndarray:
         """Gradient of the deviance there, in the user's parameters."""
@@ -245,8 +260,12 @@ class MarginalObjective:
         head = self.space.head
         z = np.concatenate([state.mode.beta, state.mode.psi, theta])
         g_head = np.linalg.solve(self.space.head_jacobian(z).T, state.gradient[:head])
-        gammas = [np.linalg.solve(w.T, g) for w, g in zip(self._maps, state.gammas, strict=True)]
-        return np.concatenate([g_head, self.effects.chain(gammas)])
+        if self._is_rotated:
+            g_theta = state.gradient[head:] @ _jacobian(self.effects.from_user, np.asarray(theta, float))
+        else:
+            gammas = [np.linalg.solve(w.T, g) for w, g in zip(self._maps, state.gammas, strict=True)]
+            g_theta = self.effects.chain(gammas)
+        return np.concatenate([g_head, g_theta])
 
     def user_steps(self, beta, psi, theta) -> np.ndarray:
         """Difference steps in the user's parameters: parts of their standard errors."""
@@ -283,9 +302,12 @@ class MarginalObjective:
 
         One-sided for beta and psi; central for theta, in which the deviance is far from quadratic near a boundary.
         """
-        curvature = np.diag(self.state(z).curvature)
-        sizes = np.clip(_STEP * np.sqrt(2.0 / np.maximum(curvature, 1e-4)), 1e-9, 1e-3)
-        head = self.space.head
+        state = self.state(z)
+        errors = np.sqrt(2.0 / np.maximum(np.diag(state.curvature), 1e-4))
+        if float(state.mode.local.info.max(initial=0.0)) > _SHARP:
+            # Rounding of eta is a large part of a small step there, and the deviance nearly quadratic.
+            return [(step, -step) for step in np.clip(_WIDE * errors, 1e-9, 1e-2)]
+        sizes, head = np.clip(_STEP * errors, 1e-9, 1e-3), self.space.head
         return [(step, 0.0 if j < head else -step) for j, step in enumerate(sizes)]
 
     def start(self) -> np.ndarray:
@@ -303,7 +325,11 @@ class MarginalObjective:
             if not response.n_psi or np.abs(psi - old).max() < 0.1:
                 break
         theta = self._moments(mode)
-        mode = find_mode(rows, response, beta, psi, effects.lambdas(theta), joint=True, tol=_ROUGH, strict=False)
+        lams = effects.lambdas(theta)
+        mode = find_mode(rows, response, beta, psi, lams, joint=True, tol=_ROUGH, strict=False)
+        if response.n_psi:  # what the random effects explain was taken for dispersion so far
+            psi = response.start_psi(mode.eta)
+            mode = find_mode(rows, response, mode.beta, psi, lams, mode.u, joint=True, tol=_ROUGH, strict=False)
         self._start_u, self._start_beta = mode.u, mode.beta
         return np.concatenate([np.empty(0) if self.joint else mode.beta, psi, theta])
 
@@ -338,6 +364,16 @@ class MarginalObjective:
             return term.covariance.from_covariance(blocks[f][part, part])
 
         return self.effects.map_terms(np.zeros(self.effects.n_params), of_term)
+
+
+def _jacobian(function, x):
+    """Derivative of a smooth map between vectors, by central differences."""
+    columns = []
+    for j in range(len(x)):
+        step = np.zeros(len(x))
+        step[j] = 1e-6 * max(1.0, abs(x[j]))
+        columns.append((function(x + step) - function(x - step)) / (2.0 * step[j]))
+    return np.array(columns).T
 
 
 def _gram(x, y):

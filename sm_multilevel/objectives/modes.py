@@ -19,9 +19,10 @@ from sm_multilevel.objectives.rows import Rows
 
 __all__ = ["Mode", "NoModeError", "find_mode"]
 
-# A Newton step (in prior standard deviations of u) that need not be taken any more.
+# A Newton step (in prior and in posterior standard deviations of u) that need not be taken any more.
 TOLERANCE = 1e-11
 _STALLED = 1e-7  # below it a step that does not shrink is rounding
+_CLOSE = 1e-4  # and that is not judged by what it gains
 _MAXITER = 200
 _EDGE = 1e-8  # a step as short as this, where Newton's is longer, is stopped by the edge of the domain
 _FAR = 2.0  # prior standard deviations that a first-order prediction is good for
@@ -170,12 +171,13 @@ def find_mode(rows, response, beta, psi, lams, start=None, *, joint=False, tol=T
         here = search.at(fixed, [np.zeros_like(v) for v in u])
     if not np.isfinite(here.value):
         raise NoModeError("the likelihood is not finite here")
-    last, reached = np.inf, None
+    last, reached, settled = np.inf, None, False
     for _ in range(_MAXITER if strict else _ATTEMPTS):
         local, observed = here.local, True
         zz = rows.gram(local.info)
+        system = zz.congruence(lams)
         try:
-            chol = BlockCholesky(zz.congruence(lams))
+            chol = BlockCholesky(system)
         except np.linalg.LinAlgError:
             observed = False
             chol = BlockCholesky(rows.gram(local.expected_info).congruence(lams))
@@ -189,11 +191,16 @@ def find_mode(rows, response, beta, psi, lams, start=None, *, joint=False, tol=T
                 mode.local = cast(Local, _Expected(local))
             d_beta = _solve(mode.schur, rows.xt @ local.score - _cross(mode.border[1], step))
             step = [s - (c @ d_beta)[:, :, None] for s, c in zip(step, mode.border_solved, strict=True)]
+        # In prior and in posterior standard deviations: rows of much information need the latter.
         size = max(float(np.abs(s).max(initial=0.0)) for s in step)
+        gains = (float(np.einsum("qmi,qmi->m", a, s).max(initial=0.0)) for a, s in zip(gradient, step, strict=True))
+        size = max(size, float(np.sqrt(max(*gains, 0.0))))
         if d_beta is not None:
             size = max(size, float(np.abs(d_beta).max()))
-        # Rounding may keep steps above the tolerance, but then they do not shrink any more.
-        done = size < tol or (size < _STALLED and size > 0.5 * last)
+        # Rounding of eta moves the mode by this many posterior standard deviations.
+        sharp = max(float(np.einsum("iim->im", a).max(initial=0.0)) for a in system.diag)
+        noise = 4e-16 * float(np.abs(here.eta).max(initial=0.0)) * np.sqrt(sharp)
+        done = settled or size < max(tol, noise) or (size < _STALLED and size > 0.5 * last)
         if done:
             if not observed and strict:
                 raise NoModeError("the observed information is not positive definite at the mode")
@@ -202,13 +209,17 @@ def find_mode(rows, response, beta, psi, lams, start=None, *, joint=False, tol=T
         last = size
         steps = [s[:, :, 0] for s in step]
         # Rows' values of one point only are held at a time.
-        del local, zz
+        del local, zz, system
         here.local = None
         if not strict:
             mode.release()
             reached = mode
         del mode
-        if d_beta is None:
+        close = max(_CLOSE, min(0.1, 3.0 * np.sqrt(noise * np.sqrt(sharp))))
+        if size < close and d_beta is None:  # a gain of size^2 / 2 is lost in the rounding of the likelihood
+            found = search.at(fixed, [v + s for v, s in zip(here.u, steps, strict=True)])
+            found = found if np.isfinite(found.value) else None
+        elif d_beta is None:
             found = search.line(fixed, here, steps)
         else:
             found, part = search.joint_line(fixed, here, steps, d_beta @ rows.xt)
@@ -220,8 +231,10 @@ def find_mode(rows, response, beta, psi, lams, start=None, *, joint=False, tol=T
                 return reached
             raise NoModeError("the penalised likelihood does not rise along Newton's direction")
         moved = max(float(np.abs(a - b).max(initial=0.0)) for a, b in zip(found.u, here.u, strict=True))
-        if d_beta is None and strict and moved < min(_EDGE, 1e-4 * size):
-            raise NoModeError("the mode lies at the edge of the link's domain")
+        if d_beta is None and strict and size > _STALLED and moved < min(_EDGE, 1e-4 * size):
+            if search.outside:
+                raise NoModeError("the mode lies at the edge of the link's domain")
+            settled = True  # what is left of the step is rounding
         here = found
     if reached is not None:
         return reached
@@ -260,6 +273,7 @@ class _Search:
     def __init__(self, rows, response, psi, lams):
         self.rows, self.response, self.psi, self.lams = rows, response, psi, lams
         self.count = 0
+        self.outside = False  # whether the last line had points where the likelihood does not exist
 
     def at(self, fixed, u):
         self.count += 1
@@ -267,10 +281,12 @@ class _Search:
         eta += fixed
         local = self.response.at(eta, self.psi)
         value = float(local.logf.sum()) - 0.5 * sum(float(np.vdot(v, v)) for v in u)
+        self.outside |= not np.isfinite(value)
         return _Here(u, eta, local, value)
 
     def line(self, fixed, here, step):
         """The full step if the sum rises by it, else steps of each block's own length."""
+        self.outside = False
         longest = max(float(np.abs(s).max(initial=0.0)) for s in step)
         if longest > _LONGEST:  # where there is no curvature left
             step = self._shortened(step)

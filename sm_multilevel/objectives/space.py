@@ -198,8 +198,11 @@ class JointSpace(ThetaSpace):
         for j in np.flatnonzero(self.psi_at_zero(z)):
             opened = z.copy()
             opened[self.p + j] = _OPEN
-            rate = objective.point(opened).gradient()[self.p + j] / (2.0 * _OPEN)
+            point = objective.point(opened)
             count += 1
+            if not np.isfinite(point.value):
+                continue
+            rate = point.gradient()[self.p + j] / (2.0 * _OPEN)
             if rate < least:
                 least = float(rate)
                 way = Escape(least, int(j), np.ones(1), is_psi=True) if least * 1e-3 < -1e-6 else None
@@ -229,7 +232,9 @@ class JointSpace(ThetaSpace):
 
     def head_from_user(self, beta, psi):
         """beta and internal psi from the user's beta and natural psi."""
-        return np.linalg.solve(self.change, beta), self.family.internal(psi - self.centre @ beta)
+        with np.errstate(invalid="ignore", divide="ignore"):  # outside of its space psi is NaN
+            psi = self.family.internal(psi - self.centre @ beta)
+        return np.linalg.solve(self.change, beta), psi
 
     def head_jacobian(self, z) -> np.ndarray:
         """d (the user's beta, natural psi) / d (beta, internal psi), shape (p + r, p + r)."""

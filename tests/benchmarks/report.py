@@ -7,10 +7,10 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
-from cases import Case
 
 OURS = "sm_multilevel"
 ORDER = (OURS, "glmm", "mixedlm", "mixedlm-rs", "statsmodels", "lmer", "ols")
@@ -22,9 +22,10 @@ NOTHING = "–"
 class CaseResult:
     """A case, its number of rows and what each tool did on it (`run.Measured`)."""
 
-    case: Case
+    case: Any  # cases.Case or glmm_cases.GlmmCase
     rows: int
     measured: list[Any]
+    pick: Callable = median
 
     @property
     def design_bytes(self) -> int:
@@ -35,7 +36,7 @@ class CaseResult:
 
     def seconds(self, tool: str, what: str) -> float | None:
         record = self.of(tool)
-        return record.seconds(what) if record else None
+        return record.seconds(what, self.pick) if record else None
 
     def fastest(self, tools: tuple[str, ...], what: str) -> float | None:
         return min((s for tool in tools if (s := self.seconds(tool, what)) is not None), default=None)
@@ -200,10 +201,10 @@ def _distance(estimates: dict | None, best: dict) -> str:
     return f"{gap:.1e}; {np.max(np.abs(beta - beta_best) / se_best):.0e}; {np.max(np.abs(se / se_best - 1)):.0e}"
 
 
-def _targets(results: list[CaseResult]) -> str:
+def _targets(results: list[CaseResult], targets: tuple[Target, ...] = TARGETS) -> str:
     by_name = {result.case.name: result for result in results}
     rows = []
-    for target in TARGETS:
+    for target in targets:
         if target.case not in by_name:
             continue
         result = by_name[target.case]

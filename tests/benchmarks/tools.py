@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,15 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Data:
-    """A case as a worker holds it: its description, its columns, and the same columns as a frame."""
+    """A case as a worker holds it: its description, its columns, and the same columns as a frame.
+
+    Of a generalised model also its matrices: ``exog``, and ``z0``, ``z1``, ... of the terms.
+    """
 
     case: dict
     columns: dict[str, np.ndarray]
     frame: pd.DataFrame
+    matrices: dict[str, np.ndarray] = field(default_factory=dict)
 
     def design(self) -> tuple[np.ndarray, np.ndarray]:
         """y and X, with an intercept."""

@@ -1,20 +1,9 @@
 # lme4 as a worker: the commands and answers are those of worker.py.
 # "arrays" means from lFormula's model matrices at hand; "formula" is lmer() and the printing of its summary.
 suppressMessages(library(lme4))
+source(file.path(dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE)[1])), "protocol.R"))
 model <- NULL
 data <- NULL
-
-load_case <- function(folder) {
-  model <<- as.formula(readLines(file.path(folder, "formula.txt")))
-  files <- list.files(folder, pattern = "\\.(float|int)$", full.names = TRUE)
-  columns <- lapply(files, function(file) {
-    whole <- grepl("\\.int$", file)
-    size <- if (whole) 4L else 8L
-    readBin(file, if (whole) "integer" else "double", n = file.size(file) / size, size = size)
-  })
-  names(columns) <- sub("\\.(float|int)$", "", basename(files))
-  data <<- as.data.frame(columns)
-}
 
 # What lmer() does after lFormula(), with its defaults.
 fit_parsed <- function(parsed) {
@@ -28,9 +17,6 @@ fit_parsed <- function(parsed) {
 }
 
 standard_errors <- function(fit) sqrt(diag(as.matrix(vcov(fit))))
-seconds <- function() as.numeric(Sys.time())
-number <- function(x) ifelse(is.na(x), "null", sprintf("%.17g", x))
-array <- function(x) sprintf("[%s]", paste(number(x), collapse = ", "))
 
 run <- function(what) {
   parsed <- if (what == "arrays") lFormula(model, data)
@@ -44,18 +30,9 @@ run <- function(what) {
   array(c(fitted, seconds() - start))
 }
 
-status <- function(field) {
-  lines <- readLines("/proc/self/status")
-  1024 * as.numeric(gsub("[^0-9]", "", lines[startsWith(lines, paste0(field, ":"))]))
-}
-
 peak <- function(what) {
   parsed <- if (what == "arrays") lFormula(model, data)
-  gc()
-  cat("5", file = "/proc/self/clear_refs")
-  before <- status("VmRSS")
-  standard_errors(if (what == "arrays") fit_parsed(parsed) else lmer(model, data))
-  status("VmHWM") - before
+  peak_of(function() standard_errors(if (what == "arrays") fit_parsed(parsed) else lmer(model, data)))
 }
 
 estimates <- function() {
@@ -66,9 +43,13 @@ estimates <- function() {
   )
 }
 
-answer <- function(words) {
+serve(function(words) {
   switch(words[1],
-    load = { load_case(words[2]); '{"can": ["arrays", "formula"]}' },
+    load = {
+      model <<- as.formula(readLines(file.path(words[2], "formula.txt")))
+      data <<- read_columns(words[2])
+      '{"can": ["arrays", "formula"]}'
+    },
     run = {
       times <- vapply(seq_len(as.integer(words[3])), function(i) run(words[2]), "")
       sprintf('{"seconds": [%s]}', paste(times, collapse = ", "))
@@ -78,15 +59,4 @@ answer <- function(words) {
     about = sprintf('{"version": "%s, R %s"}', packageVersion("lme4"), getRversion()),
     sprintf('{"error": "no command %s"}', words[1])
   )
-}
-
-commands <- file("stdin", "r")
-while (length(line <- readLines(commands, n = 1))) {
-  words <- strsplit(line, "\t", fixed = TRUE)[[1]]
-  reply <- tryCatch(
-    suppressWarnings(suppressMessages(answer(words))),
-    error = function(e) sprintf('{"error": "%s"}', gsub('["\\\\\n]', " ", conditionMessage(e)))
-  )
-  cat(reply, "\n", sep = "")
-  flush(stdout())
-}
+})

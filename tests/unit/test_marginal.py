@@ -59,7 +59,7 @@ def structures(g, a, h, x):
 
 def objective(family, response_data, x, terms, offset=None, integrate=None, joint=False):
     response = family.bind(response_data)
-    effects = RandomEffects(terms, 1.0 / response.eta_scale**2)
+    effects = RandomEffects(terms, 1.0 / response.eta_scale**2, response_data.freq_weights)
     centre = None
     if not family.has_intercept:
         x = x[:, 1:]
