@@ -30,7 +30,8 @@ def random_recipes(spec: FormulaSpec, source, groups, re_formula, vc_formula, co
         if groups is None:
             raise FormulaError(
                 f"{spec.source!r} has no random term. Add one, for example '+ (1 | g)', or give "
-                "groups=. For a model without random effects use statsmodels' own (ols, glm, NegativeBinomial, OrderedModel)."
+                "groups=. For a model without random effects use statsmodels' own (ols, glm, NegativeBinomial, "
+                "OrderedModel)."
             )
         pieces = _keyword_pieces(source, groups, re_formula, vc_formula)
         structures = structures_of(covariance, [p[4] for p in pieces if p[4] not in (vc_formula or {})])

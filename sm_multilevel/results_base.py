@@ -114,6 +114,11 @@ class MultilevelResults(LikelihoodModelResults):
         return -2 * self.llf
 
     @property
+    def positive(self) -> np.ndarray:
+        """Which of `params` are never negative; bool."""
+        return np.zeros(len(np.asarray(self.params)), dtype=bool)
+
+    @property
     def fe_params(self):
         """Fixed effects, under statsmodels' MixedLM's name."""
         return self.params[: self.model.k_fixed]
@@ -228,6 +233,15 @@ class MultilevelResults(LikelihoodModelResults):
         """Confidence intervals of the fixed effects, at level 1 - alpha; default `default_alpha`."""
         return super().conf_int(check_alpha(self.default_alpha if alpha is None else alpha), **kwargs)
 
+    def cov_params(self, r_matrix=None, column=None, scale=None, cov_p=None, other=None):
+        """Covariance of the estimates, or of linear combinations of them, as in statsmodels.
+
+        A combination is NaN only where it has a parameter without a standard error in it.
+        """
+        if r_matrix is None or np.ndim(r_matrix) == 0 or column is not None:
+            return super().cov_params(r_matrix, column, scale, cov_p, other)
+        return _wald.contrast_covariance(np.asarray(super().cov_params(scale=scale, cov_p=cov_p)), r_matrix, other)
+
     # -- tests -----------------------------------------------------------------------------
 
     def wald_test(self, r_matrix, cov_p=None, invcov=None, use_f=None, df_constraints=None, scalar=True):
@@ -242,15 +256,27 @@ class MultilevelResults(LikelihoodModelResults):
         if isinstance(r_matrix, Mapping):
             r_matrix = _wald.constraints_from_dict(self.model, r_matrix)
         _wald.check_hypothesis(self.model, r_matrix)
+        known = cov_p is not None or invcov is not None
+        _wald.check_testable(self, r_matrix, None if known else super().cov_params())
         return super().wald_test(
             r_matrix, cov_p=cov_p, invcov=invcov, use_f=use_f, df_constraints=df_constraints,
             scalar=scalar,
         )  # fmt: skip
 
     def t_test(self, r_matrix, cov_p=None, use_t=None):
-        """t or z tests of single linear hypotheses, as in statsmodels."""
+        """t or z tests of single linear hypotheses, as in statsmodels.
+
+        Of a parameter that has no standard error all is NaN. That a dispersion or alpha is
+        zero has no such test: among several hypotheses its p-value is NaN, alone it is refused.
+        """
         _wald.check_hypothesis(self.model, r_matrix)
-        return super().t_test(r_matrix, cov_p=cov_p, use_t=use_t)
+        zero = _wald.zero_tests(self, r_matrix)
+        if len(zero) == 1:
+            _wald.check_testable(self, r_matrix)
+        test = super().t_test(r_matrix, cov_p=cov_p, use_t=use_t)
+        if zero.any():
+            test.pvalue = np.where(zero, np.nan, test.pvalue)
+        return test
 
     def t_test_pairwise(self, term_name, method="hs", alpha=None, factor_labels=None):
         """Tests of all pairs of levels of a factor, corrected for their number, as in statsmodels."""
@@ -283,7 +309,7 @@ class MultilevelResults(LikelihoodModelResults):
         Parameters
         ----------
         formula : str
-            For example ``". ~ . + x"``.
+            For example ``". ~ . + x"``; nothing left of ``~`` is the old response too.
         data : DataFrame, optional
             Other data.
         **kwargs
@@ -395,6 +421,7 @@ def _expand(formula, old):
         old_right = old_right.replace(found[0], "_GONE_", 1)
     dot = re.compile(r"(?<![\w.)\]])\.(?![\w.])")
     # Written without parentheses, so that bars stay terms of the sum.
+    left = left if left.strip() else "."
     text = f"{dot.sub(old_left.strip(), left)} ~ {dot.sub(old_right.strip(), right)}"
     text = re.sub(r"\+\s*_GONE_|_GONE_\s*\+", "", text)
     return text.replace("_GONE_", "1")

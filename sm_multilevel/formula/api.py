@@ -73,11 +73,12 @@ mepoisson = _special("mepoisson", "Poisson model for counts", MixedGLM, "meglm()
 megamma = _special(
     "megamma", "gamma model for positive responses", MixedGLM, "meglm()", {"family": "gamma"}, link="log"
 )
+_ORDINAL = "sm_multilevel.api.MEOLogit.from_formula()"
 meologit = _special(
-    "meologit", "cumulative logit model for ordered categories", MEOLogit, "sm_multilevel.api.MEOLogit.from_formula()",
+    "meologit", "cumulative logit model for ordered categories", MEOLogit, _ORDINAL,
     {"distr": "logit"},
 )  # fmt: skip
 meoprobit = _special(
-    "meoprobit", "cumulative probit model for ordered categories", MEOLogit, "sm_multilevel.api.MEOLogit.from_formula()",
+    "meoprobit", "cumulative probit model for ordered categories", MEOLogit, _ORDINAL,
     {"distr": "probit"},
 )  # fmt: skip

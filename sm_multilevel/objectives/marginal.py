@@ -250,7 +250,7 @@ class MarginalObjective:
     def _is_rotated(self) -> bool:
         """Whether log L depends on which root Lambda of the covariance is taken: a grid of nodes has directions.
 
-        Then the root is that of the standardised columns, so that log L does not depend on the user's units and origins.
+        Then the root is that of the standardised columns, so that units and origins do not matter.
         """
         return self.integrate is not laplace
 

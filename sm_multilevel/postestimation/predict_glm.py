@@ -59,6 +59,11 @@ def rows_and_spread(result, data, include_random=True, transform=True, new_level
     rows : Rows
     spread : ndarray, shape (n,), or None
     """
+    family = result.family
+    if exposure is not None and not family.log_link:
+        raise ValueError(
+            f"exposure= needs a log link, but the model is {family!r}. Use offset= for a term of the linear predictor."
+        )
     marginal = isinstance(include_random, str)
     if marginal and include_random != MARGINAL:
         raise ValueError(f"include_random={include_random!r} is not known. Choose True, False or 'marginal'.")

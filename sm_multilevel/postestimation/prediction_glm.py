@@ -11,7 +11,6 @@ import pandas as pd
 from scipy import special
 
 from sm_multilevel.checks import check_alpha
-from sm_multilevel.families.response import ResponseData
 from sm_multilevel.postestimation.integrate import expectation
 from sm_multilevel.postestimation.predict import (
     new_weights,
@@ -21,11 +20,10 @@ from sm_multilevel.postestimation.predict import (
     reference,
 )
 from sm_multilevel.postestimation.predict_glm import at_linear, eta_of, labels_of, rows_and_spread
+from sm_multilevel.postestimation.quantiles import NewRows
+from sm_multilevel.postestimation.wald import lost_parameters, touches
 
 __all__ = ["GLMPrediction", "ProbabilityPrediction", "prediction_glm"]
-
-_ITERATIONS = 200
-_CLOSE = 1e-9  # relative precision of quantiles of a continuous response
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,9 +166,10 @@ def prediction_glm(result, data=None, kind="mean", weights=None, **options):
     dist = reference(result.use_t, result.df_resid)
     if kind == "prob":
         return _probabilities(result, rows, spread, eta, psi, terms, dist)
-    cov = np.asarray(result.cov_params())[:p, :p]
-    effects = result.model.effects
-    variance = prediction_variance(rows.exog, rows.random, terms, effects, result._state, cov)
+    cov, effects = np.asarray(result.cov_params()), result.model.effects
+    lost = touches(lost_parameters(cov)[:p], rows.exog)
+    variance = prediction_variance(rows.exog, rows.random, terms, effects, result._state, np.nan_to_num(cov[:p, :p]))
+    variance = np.where(lost, np.nan, variance)
     se = np.sqrt(variance)
 
     def to_mean(x):
@@ -189,13 +188,14 @@ def prediction_glm(result, data=None, kind="mean", weights=None, **options):
             around = around + result.mean_random_variance()
         else:
             around = around + random_spread(rows, terms)
-    new = _NewRows(family, psi, rows.trials, weights, eta, np.sqrt(around))
+    new = NewRows(family, psi, rows.trials, weights, eta, np.sqrt(around))
     return GLMPrediction(to_mean(eta), np.abs(slope) * se, eta, se, rows.index, dist, to_mean, new.quantile)
 
 
 def _probabilities(result, rows, spread, eta, psi, terms, dist):
     """Probabilities with the delta method's standard errors."""
-    family, k = result.family, len(psi)
+    family, k, p_fixed = result.family, len(psi), result.model.k_fixed
+    lost = lost_parameters(np.asarray(result.cov_params()))
     labels = labels_of(result)
     p = at_linear(family, psi, "prob", eta, spread)
     by_eta = _slope(lambda x, t: at_linear(family, t, "prob", x, spread), eta, psi, None)
@@ -218,6 +218,9 @@ def _probabilities(result, rows, spread, eta, psi, terms, dist):
         for j in range(k):
             w = w + by_psi[j][:, [c]] * toward[j]
         variance[:, c] = by_eta[:, c] ** 2 * given + np.sum((w @ half) ** 2, axis=1)
+    variance[touches(lost[:p_fixed], rows.exog)] = np.nan
+    for threshold in np.flatnonzero(lost[p_fixed:]):  # between two categories
+        variance[:, threshold : threshold + 2] = np.nan
     return ProbabilityPrediction(p, np.sqrt(np.maximum(variance, 0.0)), labels, rows.index, dist)
 
 
@@ -233,93 +236,3 @@ def _slope(function, eta, psi, j):
     gap = np.diff(psi).min(initial=1.0)
     step = min(1e-3, 0.2 * gap)
     return (4 * at(step / 2) - at(step)) / 3
-
-
-@dataclass(frozen=True, eq=False)
-class _NewRows:
-    """The distribution of new responses: f averaged over a normal linear predictor."""
-
-    family: Any
-    psi: np.ndarray
-    trials: np.ndarray | None
-    weights: float | np.ndarray
-    eta: np.ndarray
-    sd: np.ndarray
-
-    def quantile(self, p: float) -> np.ndarray:
-        """The p-quantile of each row."""
-        known = np.isfinite(self.eta + self.sd)
-        out = np.full(len(self.eta), np.nan)
-        if known.any():
-            rows = self._take(known)
-            unit = 1.0 if rows.trials is None else rows.trials
-            out[known] = rows._lattice(p) / unit if self.family.is_discrete else rows._continuous(p)
-        return out
-
-    def _take(self, rows):
-        def some(values):
-            return values[rows] if np.ndim(values) else values
-
-        trials = None if self.trials is None else self.trials[rows]
-        return _NewRows(self.family, self.psi, trials, some(self.weights), self.eta[rows], self.sd[rows])
-
-    def _below(self, y) -> np.ndarray:
-        """P(Y <= y); of a binomial response y counts successes."""
-        y = np.asarray(y, dtype=float)
-        proportion = y if self.trials is None else y / self.trials
-        weights = np.broadcast_to(self.weights, y.shape)
-        nodes, masses = special.roots_hermitenorm(21)
-        eta = self.eta + self.sd * nodes[:, None]
-        data = ResponseData(proportion, self.trials, weights)
-        with np.errstate(all="ignore"):
-            upto = self.family.cdf(data, eta, self.psi)[1]
-        return (masses / masses.sum()) @ np.nan_to_num(upto)
-
-    def _lattice(self, p):
-        """Least whole number with P(Y <= y) >= p."""
-        low = np.full(len(self.eta), -1.0)  # P(Y <= low) < p
-        if self.family.has_trials:
-            high = np.ones_like(low) if self.trials is None else np.asarray(self.trials, dtype=float)
-        else:
-            high = np.maximum(np.ceil(2.0 * self.family.mean(self.eta, self.psi)), 1.0)
-            for _ in range(_ITERATIONS):
-                short = self._below(high) < p
-                if not short.any():
-                    break
-                low, high = np.where(short, high, low), np.where(short, 2.0 * high, high)
-        for _ in range(_ITERATIONS):
-            if not (high - low > 1.0).any():
-                break
-            middle = np.floor(0.5 * (low + high))
-            enough = self._below(middle) >= p
-            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-        return high
-
-    def _continuous(self, p):
-        """Bisection on the logarithm, where a response is positive, or on the response."""
-        mean = self.family.mean(self.eta, self.psi)
-        step = np.sqrt(self.family.variance(self.eta, self.psi) / self.weights)
-        low, high = mean - step, mean + step
-        # A response that is never below zero is sought on the scale of its logarithm.
-        positive = bool((self._below(np.zeros_like(mean)) == 0.0).all()) and bool((mean > 0).all())
-        if positive:
-            low, high = np.log(mean) - 1.0, np.log(mean) + 1.0
-
-        def at(x):
-            return self._below(np.exp(x) if positive else x)
-
-        width = high - low
-        for _ in range(_ITERATIONS):
-            above, below = at(low) > p, at(high) < p
-            if not (above.any() or below.any()):
-                break
-            width = 2.0 * width
-            low, high = np.where(above, low - width, low), np.where(below, high + width, high)
-        for _ in range(_ITERATIONS):
-            middle = 0.5 * (low + high)
-            enough = at(middle) >= p
-            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-            if (high - low <= _CLOSE * (1.0 if positive else np.maximum(np.abs(high), step))).all():
-                break
-        middle = 0.5 * (low + high)
-        return np.exp(middle) if positive else middle

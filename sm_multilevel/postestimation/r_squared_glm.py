@@ -139,10 +139,19 @@ def _linear_at(family, psi, mean, eta):
 def r_squared_glm(result, method="auto") -> dict[str, float]:
     """Marginal and conditional R-squared; see `MixedGLMResults.r_squared`."""
     residual = residual_variance(result, method)
+    _refuse_separated(result, "R-squared")
     model = result.model
     model.require_data("r_squared()")
     linear = model.design.exog @ np.asarray(result.fe_params)
     return r_squared(linear, model.random, result.term_covariances, residual, model.freq_weights)
+
+
+def _refuse_separated(result, what):
+    if result.separated:
+        raise ValueError(
+            f"There is no {what}: the data are separated, and the estimates of {', '.join(result.separated)} are "
+            "infinite. Leave these predictors out."
+        )
 
 
 def icc_glm(result, scale="latent") -> dict[str, float]:
@@ -158,6 +167,7 @@ def icc_glm(result, scale="latent") -> dict[str, float]:
     if not family.has_intercept:
         raise ValueError("icc(scale='observation'): an ordinal response has no scale. Use scale='latent'.")
     model.require_data("icc()")
+    _refuse_separated(result, "ICC on the scale of the response")
     linear = linear_predictor(np.asarray(result.fe_params), rows_of(model, None, False), ())
     eta = np.array([np.average(linear, weights=model.freq_weights)])
     shared, total = random_intercepts(model.random, result.term_covariances)

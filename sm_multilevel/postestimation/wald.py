@@ -9,11 +9,13 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from patsy import DesignInfo, PatsyError
-from statsmodels.stats.contrast import MultiCompResult, WaldTestResults, t_test_multi
+from statsmodels.stats.contrast import MultiCompResult, WaldTestResults
+from statsmodels.stats.multitest import multipletests
 
 from sm_multilevel.formula.frame import suggest
 
-__all__ = ["check_hypothesis", "constraints_from_dict", "term_columns", "wald_test_terms"]
+__all__ = ["check_hypothesis", "check_testable", "constraints_from_dict", "contrast_covariance", "lost_parameters"]
+__all__ += ["term_columns", "touches", "wald_test_terms", "zero_tests"]
 
 
 def term_columns(model) -> dict[str, list[int]]:
@@ -94,6 +96,88 @@ def check_hypothesis(model, hypothesis) -> None:
         )
 
 
+def _constraints(model, hypothesis):
+    """(R, q) of any form of a hypothesis."""
+    form = DesignInfo(list(model.data.param_names)).linear_constraint(hypothesis)
+    return np.asarray(form.coefs, dtype=float), np.asarray(form.constants, dtype=float).ravel()
+
+
+def lost_parameters(cov) -> np.ndarray:
+    """Which parameters have no standard error: at their boundary, or infinite."""
+    return np.isnan(np.diag(cov))
+
+
+def touches(columns, matrix) -> np.ndarray:
+    """Which rows of the matrix have anything in some columns (a mask)."""
+    return (np.asarray(matrix)[..., columns] != 0).any(axis=-1)
+
+
+def contrast_covariance(cov, left, right=None) -> np.ndarray:
+    """L cov R', R = L by default, NaN only where a row has a parameter without a standard error."""
+    left = np.asarray(left, dtype=float)
+    right = left if right is None else np.asarray(right, dtype=float)
+    lost = lost_parameters(cov)
+    out = np.array(left @ np.nan_to_num(cov) @ right.T)
+    rows, columns = touches(lost, left), touches(lost, right)
+    if left.ndim > 1:
+        rows = rows[:, None] if right.ndim > 1 else rows
+    return np.where(rows | columns, np.nan, out)
+
+
+def zero_tests(result, hypothesis) -> np.ndarray:
+    """Which rows of a hypothesis say that a parameter that is never negative is zero (or less).
+
+    The Wald test does not hold at the boundary of what a parameter can be.
+    """
+    matrix, values = _constraints(result.model, hypothesis)
+    alone = (matrix != 0).sum(axis=1) == 1
+    out = np.zeros(len(matrix), dtype=bool)
+    for k in np.flatnonzero(alone):
+        j = int(np.flatnonzero(matrix[k])[0])
+        out[k] = result.positive[j] and values[k] / matrix[k, j] <= 0
+    return out
+
+
+def check_testable(result, hypothesis, cov=None) -> None:
+    """Raise, naming the parameter, where a hypothesis has no Wald test.
+
+    Parameters
+    ----------
+    result : MultilevelResults
+    hypothesis : str, array_like or tuple
+    cov : ndarray, optional
+        Covariance of the parameters; without it only the hypothesis itself is looked at.
+    """
+    names = list(result.model.data.param_names)
+    matrix, _ = _constraints(result.model, hypothesis)
+    zero = zero_tests(result, hypothesis)
+    if zero.any():
+        name = names[int(np.flatnonzero(matrix[zero][0])[0])]
+        limit = result.family.zero_limit
+        raise ValueError(
+            f"A Wald test of {name} = 0 has no meaning: zero is the boundary of what {name} can be, and the test does "
+            f"not hold there. Compare the log-likelihood (llf) with that of a model without {name}"
+            + (f", {limit}." if limit else ".")
+        )
+    if cov is None:
+        return
+    lost = lost_parameters(np.asarray(cov)) & (matrix != 0).any(axis=0)
+    if lost.any():
+        j = int(np.flatnonzero(lost)[0])
+        raise ValueError(
+            f"The hypothesis has {names[j]!r} in it, which has no standard error ({_reason(result, j, names[j])}), so "
+            "that there is no Wald test of it."
+        )
+
+
+def _reason(result, j, name) -> str:
+    if name in getattr(result, "separated", ()):
+        return "its estimate is infinite, since the data are separated"
+    if result.positive[j] and abs(float(np.asarray(result.params)[j])) < 1e-6:
+        return "its estimate is at its boundary, zero"
+    return "the information matrix does not give one"
+
+
 def wald_test_terms(result, skip_single=False, extra_constraints=None, combine_terms=None, scalar=True):
     """A joint Wald test of every term, as statsmodels' method of this name."""
     eye = np.eye(len(result.params))
@@ -106,7 +190,12 @@ def wald_test_terms(result, skip_single=False, extra_constraints=None, combine_t
         constraints.append((wanted, eye[columns]))
     constraints += list(extra_constraints or [])
     rows, index = [], []
+    lost = lost_parameters(np.asarray(result.cov_params()))
     for name, matrix in constraints:
+        if isinstance(matrix, np.ndarray) and touches(lost, matrix).any():  # the other terms have their tests
+            rows.append([np.nan, np.nan, len(np.atleast_2d(matrix)), *([result.df_resid] if result.use_t else [])])
+            index.append(name)
+            continue
         test = result.wald_test(matrix, scalar=scalar)
         df = test.df_num if result.use_t else test.df_denom
         row = [test.statistic, test.pvalue, int(df)]
@@ -151,7 +240,15 @@ def t_test_pairwise(result, term_name, method="hs", alpha=0.05, factor_labels=No
     contrasts = np.zeros((len(pairs), len(result.params)))
     contrasts[:, terms[term_name]] = [matrix[b] - matrix[a] for a, b in pairs]
     labels = [f"{levels[b]}-{levels[a]}" for a, b in pairs]
-    frame = t_test_multi(result, contrasts, method=method, ci_method=None, alpha=alpha, contrast_names=labels)
+    tests = result.t_test(contrasts)
+    frame = tests.summary_frame(xname=labels)
+    pvalues = np.atleast_1d(tests.pvalue)
+    known = np.isfinite(pvalues)  # the others involve a coefficient without a standard error
+    for each in method if isinstance(method, list) else [method]:
+        corrected, reject = np.full(len(pvalues), np.nan), np.zeros(len(pvalues), dtype=bool)
+        if known.any():
+            reject[known], corrected[known] = multipletests(pvalues[known], method=each, alpha=alpha)[:2]
+        frame[f"pvalue-{each}"], frame[f"reject-{each}"] = corrected, reject
     return MultiCompResult(
         result_frame=frame, contrasts=contrasts, term=term, contrast_labels=labels, term_encoding_matrix=matrix
     )

@@ -221,8 +221,10 @@ def test_arrays_missing_values_and_new_levels(name, fits, data):
     assert type(got) is np.ndarray
     assert_allclose(got[[0, 2]], mean_by_hand(name, res, columns[[0, 2]] @ np.asarray(res.fe_params)), rtol=1e-10)
     assert np.isnan(got[1]).all()
-    shifted = res.predict(columns, offset=[0.1, 0.2, 0.3], exposure=2.0, which="linear")
-    assert_allclose((shifted - res.predict(columns, which="linear"))[[0, 2]], [0.1 + np.log(2), 0.3 + np.log(2)])
+    exposure = 2.0 if res.family.log_link else None
+    more = 0.0 if exposure is None else np.log(exposure)
+    shifted = res.predict(columns, offset=[0.1, 0.2, 0.3], exposure=exposure, which="linear")
+    assert_allclose((shifted - res.predict(columns, which="linear"))[[0, 2]], [0.1 + more, 0.3 + more])
 
     new = data.head(3).copy()
     new.iloc[1, new.columns.get_loc("x")] = np.nan
