@@ -52,9 +52,10 @@ class MixedGLMResults(MultilevelResults):
         jacobian = space.head_jacobian(fitted.z)
         head = fitted.covariance[: space.head, : space.head]
         cov = _transformed(head, jacobian)
-        names = [*model.design.exog_names, *model.family.psi_names]
-        lost = np.array([name in fitted.separated for name in names], dtype=bool)
-        cov[lost, :] = cov[:, lost] = np.nan
+        if fitted.beside is not None:
+            cov = fitted.beside
+            back = np.linalg.inv(jacobian + np.diag(np.diag(jacobian) == 0.0))  # alpha at zero
+            head = back @ np.nan_to_num(cov) @ back.T
         super().__init__(
             model, record, record.theta[: space.head], cov, 1.0, theta=record.theta[space.head :],
             nobs=model.response.nobs, use_t=use_t, start_params=start_params, alpha=alpha,

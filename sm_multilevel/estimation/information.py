@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["joint_covariance"]
+__all__ = ["covariance_beside", "joint_covariance"]
 
 # Eigenvalues of the information, relative to its diagonal, that count as zero: at a singular
 # covariance some directions of theta are the same covariance.
@@ -45,3 +45,28 @@ def joint_covariance(hessian: np.ndarray, fixed: np.ndarray) -> np.ndarray:
     inverse[lost, :] = inverse[:, lost] = np.nan
     out[np.ix_(free, free)] = inverse
     return out
+
+
+def covariance_beside(hessian: np.ndarray, jacobian: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Covariance of the user's beta and psi where some of them are infinite: these held where they are.
+
+    In the user's parameters, because centring mixes a separated column into the intercept.
+
+    Parameters
+    ----------
+    hessian : ndarray, shape (k, k)
+        Of the deviance in beta, psi and theta, standardised columns.
+    jacobian : ndarray, shape (h, h)
+        Of the user's beta and psi by those.
+    held : ndarray of bool, shape (k,)
+
+    Returns
+    -------
+    ndarray, shape (h, h)
+        NaN for what is held.
+    """
+    head = len(jacobian)
+    back = np.eye(len(hessian))
+    # Where alpha is zero its derivative is too; it is held.
+    back[:head, :head] = np.linalg.inv(jacobian + np.diag(np.diag(jacobian) == 0.0))
+    return joint_covariance(back.T @ hessian @ back, held)[:head, :head]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sm_multilevel.estimation.fit import estimate
-from sm_multilevel.estimation.information import joint_covariance
+from sm_multilevel.estimation.information import covariance_beside, joint_covariance
 from sm_multilevel.estimation.minimize import newton
 from sm_multilevel.estimation.record import FitRecord
 from sm_multilevel.estimation.separation import is_constant_within, separating_columns
@@ -48,6 +48,8 @@ class Fitted:
         Change of the log-likelihood with the last points added, where nAGQ is "auto".
     separated : list of str
         Predictors whose estimates are infinite.
+    beside : ndarray or None
+        Covariance of the user's beta and psi beside them.
     warnings : list of str
     """
 
@@ -60,6 +62,7 @@ class Fitted:
     nAGQ: int
     quadrature_error: float | None = None
     separated: list[str] = field(default_factory=list)
+    beside: np.ndarray | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -200,7 +203,7 @@ def _collect(model, objective, record, points) -> Fitted:
     fitted = Fitted(record, objective, state, space, z, covariance, points)
     errors = np.sqrt(np.diag(covariance)[: space.p])
     if space.p and not (np.isfinite(errors).all() and errors.max() * space.scale <= _SUSPICIOUS):
-        _look_for_separation(model, fitted)
+        _look_for_separation(model, fitted, hessian, fixed)
     if record.converged and fitted.record.converged:
         fitted.warnings += _without_errors(model, fitted, fixed)
     if len(z) > space.head and np.abs(z[space.head :]).max() > _LARGE:
@@ -217,7 +220,7 @@ def _with_beta(state, z, hessian):
     return np.concatenate([state.mode.beta, z]), out
 
 
-def _look_for_separation(model, fitted):
+def _look_for_separation(model, fitted, hessian, fixed):
     recession = model.family.recession(model.design.response_data(), model.design.exog)
     if recession is None:
         return
@@ -225,6 +228,9 @@ def _look_for_separation(model, fitted):
     fitted.separated = separating_columns(recession, names[: recession[0].shape[1]])
     if not fitted.separated:
         return
+    held = fixed.copy()
+    held[: fitted.space.head] |= np.isin(names, fitted.separated)
+    fitted.beside = covariance_beside(hessian, fitted.space.head_jacobian(fitted.z), held)
     listed = ", ".join(fitted.separated)
     reason = (
         f"the predictors separate the response: the likelihood rises without end along {listed}, whose estimates are "

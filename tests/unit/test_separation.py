@@ -38,6 +38,7 @@ def check(result, messages, name):
     assert np.isnan(result.pvalues[name])
     others = [n for n in result.params.index if n != name]
     assert np.isfinite(result.params[others]).all()
+    assert np.isfinite(result.bse[others]).all()
 
 
 @pytest.mark.parametrize("link", ["logit", "probit", "cloglog", "loglog", "cauchy"])
@@ -127,3 +128,13 @@ def test_many_rows_are_looked_at_in_parts():
     assert "b" in found
     ends[12_345] *= -1
     assert separating_columns((x * ends[:, None], np.empty((0, 4))), ["a", "b", "c", "d"]) == []
+
+
+def test_the_others_have_the_standard_errors_of_the_rows_beside():
+    """Rows of a level without failures tell nothing about the others but through the random effects."""
+    d = frame()
+    d.loc[d.rare == 1, "y"] = 1
+    result, _ = fit(models.MixedGLM, "y ~ x + w + rare + (1 | g)", d, family="binomial")
+    beside, _ = fit(models.MixedGLM, "y ~ x + w + (1 | g)", d[d.rare == 0], family="binomial")
+    assert np.asarray(result.params)[:3] == pytest.approx(np.asarray(beside.params), rel=1e-3)
+    assert np.asarray(result.bse)[:3] == pytest.approx(np.asarray(beside.bse), rel=1e-3)
