@@ -94,8 +94,9 @@ class GeneralizedModel(MultilevelModel):
                 x = x - centre
             change = fixed_scaling(self.endog, x).map * scale
             rows, order = bind_rows(self.design.exog, change, self.effects, self.offset, centre)
-            response = self.response if order is None else self.response.take(order)
-            self.response = response  # the order of its rows matters nowhere else
+            # Bound anew: `response` may be in the order of a model that was pickled after a fit.
+            whole = self.family.bind(self.design.response_data())
+            self.response = response = whole if order is None else whole.take(order)
             self._bound_rows = _Bound(rows, response, change, centre, order)
         return self._bound_rows
 

@@ -442,3 +442,19 @@ def test_fixed_alpha():
     assert fixed.llf <= free.llf + 1e-9
     by_name = MixedGLM.from_formula("count ~ x + (1 | g)", d, family="negbin").fit()
     assert by_name.llf == pytest.approx(free.llf, rel=1e-10)
+
+
+def test_a_pickled_model_fits_the_same():
+    import copy
+    import pickle
+
+    d = frame()
+    for model, formula, options in (
+        (MixedGLM, "y ~ x + (x | g) + (1 | h)", {"family": "binomial"}),
+        (MEOLogit, "rating ~ x + (1 | g)", {}),
+    ):
+        built = model.from_formula(formula, d, **options)
+        llf = built.fit().llf
+        for other in (pickle.loads(pickle.dumps(built)), copy.deepcopy(built)):
+            assert other.fit().llf == pytest.approx(llf, rel=1e-12)
+            assert pickle.loads(pickle.dumps(other)).fit().llf == pytest.approx(llf, rel=1e-12)
