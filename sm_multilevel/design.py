@@ -214,7 +214,8 @@ def design_from_formula(
     if exposure is not None:
         logs = log_exposure(vectors["exposure"], index)
         total_offset = logs if total_offset is None else total_offset + logs
-    reading = reader.read([kept(values) for values in lhs], response, index, vectors.get("n_trials"))
+    lhs = [kept(values) for values in lhs]
+    reading = reader.read(lhs, response, index, reader.trials(lhs, vectors))
     offset_name = offset
     if offset is not None and not isinstance(offset, str):
         offset_name = str(getattr(offset, "name", None) or "offset")

@@ -120,7 +120,7 @@ def design_from_arrays(
         total_offset = logs if total_offset is None else total_offset + logs
     lhs = [kept(values) for values in lhs]
     if reading is None:
-        reading = reader.read(lhs, "endog", labels, vectors.get("n_trials"))
+        reading = reader.read(lhs, "endog", labels, reader.trials(lhs, vectors))
     else:
         reading = Reading(lhs[0], reading.n_trials, reading.categories)
     return Design(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +14,7 @@ from sm_multilevel.families.links import InverseLink
 from sm_multilevel.families.response import ResponseData
 from sm_multilevel.families.rows import PlainLocal, RowResponse, check_common, refuse, total_weight, within
 
-__all__ = ["BinomialFamily", "binomial_trials"]
+__all__ = ["BinomialFamily"]
 
 _LARGE = 700.0
 
@@ -240,21 +239,6 @@ class _BinomialKernel(Kernel):
 def _whole(x):
     """Whether whole, but for the rounding of a quotient times its divisor."""
     return np.abs(x - np.rint(x)) <= 1e-7 * np.maximum(1.0, np.abs(x))
-
-
-def binomial_trials(data: ResponseData) -> ResponseData:
-    """Read var_weights as numbers of trials, where that is what they are.
-
-    statsmodels' GLM takes proportions with ``var_weights`` for the numbers of trials. If
-    there are no trials, some proportions are fractional, and weights and weighted
-    proportions are whole, the weights are returned as trials; else `data` as it is.
-    """
-    y, w = data.endog, data.var_weights
-    if data.trials is not None or w is None or not np.all((y >= 0) & (y <= 1)) or np.all((y == 0) | (y == 1)):
-        return data
-    if np.all(_whole(w) & (w >= 1) & _whole(w * y)):
-        return replace(data, trials=np.rint(w), var_weights=None)
-    return data
 
 
 class BinomialFamily(ExponentialFamily):

@@ -152,6 +152,33 @@ class ResponseReader:
             return _two_labels(values, what, rows, n_trials)
         return _proportion(values, what, rows, n_trials)
 
+    def trials(self, columns: list, vectors: dict):
+        """Numbers of trials: ``n_trials``, or the precision weights of proportions, as R's glm and glmer have them.
+
+        Parameters
+        ----------
+        columns : list of ndarray
+            The response's.
+        vectors : dict of ndarray
+            Options by name. ``var_weights`` is taken out where it holds the trials: where the response has
+            values between 0 and 1 whose products with the weights are all whole numbers.
+
+        Returns
+        -------
+        ndarray or None
+        """
+        given, weights = vectors.get("n_trials"), vectors.get("var_weights")
+        if given is not None or weights is None or self.kind != "proportion" or len(columns) > 1:
+            return given
+        y = columns[0]
+        if y.dtype.kind != "f" or not ((y > 0) & (y < 1)).any() or not ((y >= 0) & (y <= 1)).all():
+            return None
+        count = y * weights
+        near = np.abs(count - np.rint(count)) <= WHOLE * np.maximum(weights, 1.0)
+        if not (near.all() and (weights > 0).all() and np.array_equal(weights, np.rint(weights))):
+            return None
+        return vectors.pop("var_weights")
+
     def _ordered(self, values, what, rows) -> Reading:
         if self.order is not None:
             known = {label: code for code, label in enumerate(self.order)}

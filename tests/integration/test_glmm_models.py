@@ -130,8 +130,13 @@ def test_forms_of_a_binomial_response():
         MixedGLM.from_formula("p ~ x + (1 | g)", d, family=sm.families.Binomial, n_trials=d.n),
         MixedGLM(d[["s", "f"]], sm.add_constant(d[["x"]]), d.g, family="binomial", link="logit"),
         MixedGLM.from_formula("s ~ x", d, groups="g", family="binomial", n_trials="n"),
+        MixedGLM.from_formula("p ~ x + (1 | g)", d, family="binomial", var_weights="n"),
+        MixedGLM(d.p, sm.add_constant(d[["x"]]), d.g, family="binomial", var_weights=d.n),
     ]
     values = [model.fit().llf for model in forms]
+    assert all(model.var_weights is None for model in forms)
+    with pytest.raises(ValueError, match="n_trials"):  # weights that are no numbers of trials
+        MixedGLM.from_formula("p ~ x + (1 | g)", d, family="binomial", var_weights="expo")
     assert values == pytest.approx([values[0]] * len(values), rel=1e-10)
     rows = d.loc[d.index.repeat(d.n)].copy()
     rows["one"] = (rows.groupby(level=0).cumcount() < rows.s).astype(int)

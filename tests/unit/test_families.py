@@ -11,7 +11,6 @@ from scipy import stats
 from statsmodels.genmod.families import links
 from statsmodels.miscmodels.ordinal_model import OrderedModel
 
-from sm_multilevel.families.binomial import binomial_trials
 from sm_multilevel.families.negbin import NegBin
 from sm_multilevel.families.ordinal import Cumulative
 from sm_multilevel.families.registry import get_family
@@ -580,20 +579,6 @@ def test_bad_ordinal():
         family.internal(np.array([1.0, 0.5]))
     with pytest.raises(ValueError, match="has no categories"):
         get_family("poisson").probabilities(np.zeros(2), np.empty(0))
-
-
-def test_binomial_trials():
-    y, w = np.array([0.25, 0.5, 1.0]), np.array([4.0, 2.0, 3.0])
-    data = binomial_trials(ResponseData(y, var_weights=w))
-    np.testing.assert_array_equal(data.trials, w)
-    assert data.var_weights is None
-    for same in (
-        ResponseData(y, var_weights=w + 0.5),
-        ResponseData(np.round(y), var_weights=w),
-        ResponseData(y, trials=w, var_weights=w),
-        ResponseData(y),
-    ):
-        assert binomial_trials(same) is same
 
 
 # -- the registry ---------------------------------------------------------------------------
