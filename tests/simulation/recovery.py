@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, delayed, parallel_backend
 
 ROOT_SEED = 20260301
 GROUPS = 80
@@ -318,7 +318,8 @@ def summarise(name: str, found: list[dict], seconds: float) -> Outcome:
 def run(names, replicates: int, jobs: int = 2) -> list[Outcome]:
     """Simulate and fit."""
     outcomes = []
-    with parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1), Parallel(batch_size=5) as pool:
+    # joblib 1.1 has no parallel_config.
+    with parallel_backend("loky", n_jobs=jobs, inner_max_num_threads=1), Parallel(batch_size=5) as pool:
         pool(delayed(replicate_of)("logit", 0) for _ in range(10 * jobs))  # imports are not timed
         for name in names:
             began = time.perf_counter()
