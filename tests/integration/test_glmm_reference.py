@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
 
 import glmm_fits
 
-SE_TOLERANCE = {"glmmTMB": 1e-3, "glmer": 1e-3, "clmm": 2e-3}
+SE_TOLERANCE = {"glmmTMB": 1e-3, "glmer": 1e-3, "clmm": 1e-3}
 
 
 def _rough(fit):
