@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from patsy.eval import EvalEnvironment
 from statsmodels.base.model import LikelihoodModel
-from statsmodels.tools.sm_exceptions import ValueWarning
+from statsmodels.tools.sm_exceptions import ConvergenceWarning, ValueWarning
 
 from sm_multilevel.checks import (
     check_option,
@@ -178,6 +178,29 @@ class MultilevelModel(LikelihoodModel):
             return independent_columns(design.exog, design.exog_names)
         whole = np.column_stack([np.ones(len(design.exog)), design.exog])
         return [j - 1 for j in independent_columns(whole, ["thresholds", *design.exog_names]) if j]
+
+    def _report(self, record, disp, notes=()) -> None:
+        """Print the record of a fit if that is asked for, and warn of what is wrong with it."""
+        if disp:
+            print(
+                f"{'converged' if record.converged else 'NOT CONVERGED: ' + record.reason}: "
+                f"deviance {record.value:.6f}, {record.evaluations} evaluations, {record.seconds:.2f} s"
+            )
+        texts = list(notes)
+        if not record.converged:
+            texts.insert(
+                0,
+                f"The fit did not converge: {record.reason}. Do not use these estimates; see "
+                "result.record.attempts for what was tried.",
+            )
+        for text in texts:
+            warnings.warn(text, ConvergenceWarning, stacklevel=users_level())
+
+    def _fit_zeros(self, keep_index=None, start_params=None, **kwargs):
+        """Fit with the other coefficients held at zero (statsmodels' method of this name)."""
+        result = super()._fit_zeros(keep_index, start_params, **kwargs)
+        result._results.adopt(result.results_constrained)
+        return result
 
     def require_data(self, what: str) -> None:
         """Raise if a result's remove_data() has dropped the rows."""

@@ -13,6 +13,7 @@ from sm_multilevel.objectives.gaussian import PerfectFitError
 
 __all__ = [
     "check_alpha",
+    "check_fit_options",
     "check_flag",
     "check_maxiter",
     "check_method",
@@ -102,6 +103,22 @@ def check_method(method) -> str:
     if name not in METHODS:
         raise ValueError(f"method={method!r} is not known. Choose one of {', '.join(METHODS)}.")
     return name
+
+
+def check_fit_options(method, maxiter, cov_type, use_t, alpha, others):
+    """What `fit` of all models takes: its method, maxiter, use_t and alpha, checked.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an unknown option or value.
+    """
+    # statsmodels' own methods pass these to any model.
+    check_option("fit", others, allowed=("full_output", "retall", "skip_hessian", "gtol"))
+    if cov_type != "nonrobust":
+        raise ValueError(f"cov_type={cov_type!r} is not available for mixed models yet; use 'nonrobust'.")
+    use_t = None if use_t is None else check_flag("use_t", use_t)
+    return check_method(method), check_maxiter(maxiter), use_t, check_alpha(alpha)
 
 
 def start_theta(start_params, p: int, k: int):

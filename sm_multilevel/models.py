@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import replace
 
 import numpy as np
-from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from sm_multilevel._compat import one_blas_thread
 from sm_multilevel.base import MultilevelModel
 from sm_multilevel.checks import (
-    check_alpha,
+    check_fit_options,
     check_flag,
-    check_maxiter,
-    check_method,
     check_not_exact,
-    check_option,
     start_theta,
-    users_level,
 )
 from sm_multilevel.estimation.fit import estimate
 from sm_multilevel.objectives.crossprod import cross_products
@@ -189,40 +183,17 @@ class MixedLM(MultilevelModel):
         """
         began = time.perf_counter()
         self.require_data("fit()")
-        check_option("fit", kwargs, allowed=("full_output", "retall", "skip_hessian", "gtol"))
-        method = check_method(method)
-        reml, maxiter = check_flag("reml", reml), check_maxiter(maxiter)
-        use_t = None if use_t is None else check_flag("use_t", use_t)
-        alpha = check_alpha(alpha)
-        if cov_type != "nonrobust":
-            raise ValueError(f"cov_type={cov_type!r} is not available for mixed models yet; use 'nonrobust'.")
+        method, maxiter, use_t, alpha = check_fit_options(method, maxiter, cov_type, use_t, alpha, kwargs)
+        reml = check_flag("reml", reml)
         start = start_theta(start_params, self.k_fixed, self.effects.n_params)
         with one_blas_thread():
             objective = self.objective(reml)
             record = estimate(objective, method=method, start=start, maxiter=maxiter, callback=callback)
             state = objective.standard_state(record.theta_standard)
             record = replace(record, seconds=time.perf_counter() - began)
-            if disp:
-                print(
-                    f"{'converged' if record.converged else 'NOT CONVERGED: ' + record.reason}: "
-                    f"deviance {record.value:.6f}, {record.evaluations} evaluations, "
-                    f"{record.seconds:.2f} s"
-                )
-            if not record.converged:
-                warnings.warn(
-                    f"The fit did not converge: {record.reason}. Do not use these estimates; see "
-                    "result.record.attempts for what was tried.",
-                    ConvergenceWarning,
-                    stacklevel=users_level(),
-                )
+            self._report(record, disp)
             result = MixedLMResults(self, record, state, reml=reml, use_t=use_t, start_params=start_params, alpha=alpha)
         return MixedLMResultsWrapper(result)
-
-    def _fit_zeros(self, keep_index=None, start_params=None, **kwargs):
-        """Fit with the other coefficients held at zero (statsmodels' method of this name)."""
-        result = super()._fit_zeros(keep_index, start_params, **kwargs)
-        result._results.adopt(result.results_constrained)
-        return result
 
     @property
     def k_fixed(self) -> int:

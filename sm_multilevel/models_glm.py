@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
-from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from sm_multilevel._compat import one_blas_thread
 from sm_multilevel.base import MultilevelModel
 from sm_multilevel.checks import (
-    check_alpha,
-    check_flag,
-    check_maxiter,
-    check_method,
-    check_option,
+    check_fit_options,
     start_packed,
-    users_level,
 )
 from sm_multilevel.estimation.integration import AUTO, check_nagq, fit_marginal, objective_of
 from sm_multilevel.families.ordinal import DISTRIBUTIONS, Cumulative
@@ -176,39 +169,15 @@ class GeneralizedModel(MultilevelModel):
         """
         began = time.perf_counter()
         self.require_data("fit()")
-        # statsmodels' own methods pass these to any model.
-        check_option("fit", kwargs, allowed=("full_output", "retall", "skip_hessian", "gtol"))
-        method, maxiter, alpha = check_method(method), check_maxiter(maxiter), check_alpha(alpha)
-        use_t = None if use_t is None else check_flag("use_t", use_t)
-        if cov_type != "nonrobust":
-            raise ValueError(f"cov_type={cov_type!r} is not available for mixed models yet; use 'nonrobust'.")
+        method, maxiter, use_t, alpha = check_fit_options(method, maxiter, cov_type, use_t, alpha, kwargs)
         points = check_nagq(nAGQ, self)
         start = start_packed(start_params, self.k_fixed, self.response.n_psi, self.effects.n_params)
         with one_blas_thread():
             fitted = fit_marginal(self, points, method=method, start=start, maxiter=maxiter, callback=callback)
             record = fitted.record = replace(fitted.record, seconds=time.perf_counter() - began)
-            if disp:
-                print(
-                    f"{'converged' if record.converged else 'NOT CONVERGED: ' + record.reason}: "
-                    f"deviance {record.value:.6f}, {record.evaluations} evaluations, {record.seconds:.2f} s"
-                )
-            if not record.converged:
-                warnings.warn(
-                    f"The fit did not converge: {record.reason}. Do not use these estimates; see "
-                    "result.record.attempts for what was tried.",
-                    ConvergenceWarning,
-                    stacklevel=users_level(),
-                )
-            for text in fitted.warnings:
-                warnings.warn(text, ConvergenceWarning, stacklevel=users_level())
+            self._report(record, disp, fitted.warnings)
             result = MixedGLMResults(self, fitted, use_t=use_t, start_params=start_params, alpha=alpha)
         return MixedGLMResultsWrapper(result)
-
-    def _fit_zeros(self, keep_index=None, start_params=None, **kwargs):
-        """Fit with the other coefficients held at zero (statsmodels' method of this name)."""
-        result = super()._fit_zeros(keep_index, start_params, **kwargs)
-        result._results.adopt(result.results_constrained)
-        return result
 
     def _unpack(self, params):
         self.require_data("The likelihood")

@@ -183,6 +183,16 @@ class RandomEffects:
         parts = [function(i, t, part) for i, (t, part) in enumerate(zip(self.terms, self.per_term(theta), strict=True))]
         return np.concatenate(parts) if parts else np.empty(0)
 
+    def blocks(self, whole: list[np.ndarray]) -> list[np.ndarray]:
+        """Each term's block of symmetric matrices of whole factors."""
+        parts = [(f, slice(start, start + t.q)) for t, (f, start) in zip(self.terms, self.home, strict=True)]
+        return [whole[f][part, part] for f, part in parts]
+
+    def from_blocks(self, whole: list[np.ndarray]) -> np.ndarray:
+        """theta of the relative covariances G of whole factors."""
+        parts = self.blocks(whole)
+        return self.map_terms(np.zeros(self.n_params), lambda i, term, _: term.covariance.from_covariance(parts[i]))
+
     def canonical(self, theta: np.ndarray) -> np.ndarray:
         """The same Lambdas up to sign, scale elements not negative."""
         return self.map_terms(theta, lambda i, t, part: t.covariance.canonical(part, t.q))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["cholesky", "congruence", "gram", "inverse_lower"]
+__all__ = ["cholesky", "congruence", "gram", "inverse_lower", "level_gram"]
 
 # Above this size one LAPACK call a matrix beats a Python loop over its columns.
 _LAPACK_FROM = 12
@@ -87,3 +87,8 @@ def congruence(left: np.ndarray, a: np.ndarray, right: np.ndarray) -> np.ndarray
         return (left[0, 0] * right[0, 0]) * a
     half = (left.T @ a.reshape(q, r * m)).reshape(-1, r, m)
     return np.matmul(right.T, half)
+
+
+def level_gram(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Sum over levels of x'y: (q, m, c), (q, m, d) -> (c, d)."""
+    return x.reshape(-1, x.shape[2]).T @ y.reshape(-1, y.shape[2])

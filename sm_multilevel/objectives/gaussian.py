@@ -13,10 +13,12 @@ of rows. The gradient follows from E = Z'V^-1[X y]: see `GaussianState.gradient`
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from sm_multilevel.linalg.cholesky import BlockCholesky
+from sm_multilevel.linalg.small import congruence, level_gram
 from sm_multilevel.objectives.crossprod import GaussianData
 
 __all__ = ["GaussianDeviance", "GaussianState", "PerfectFitError"]
@@ -71,7 +73,7 @@ class GaussianState:
         self.chol = BlockCholesky(data.zz.congruence(lams))
         right = [_apply(lam.T, b) for lam, b in zip(lams, data.zxy, strict=True)]
         self.u = self.chol.solve(right)  # S^-1 Lambda'Z'[X y]
-        cross = data.xxy - sum(_gram(c, u) for c, u in zip(right, self.u, strict=True))
+        cross = data.xxy - sum(level_gram(c, u) for c, u in zip(right, self.u, strict=True))
         self.xvx = cross[:p, :p]
         # X'V^-1 X is p x p and well scaled: its inverse factor is wanted in several places.
         try:
@@ -202,8 +204,8 @@ class GaussianState:
         ac = self.data.zz.matvec(c)
         low = [_apply(lam.T, a) for lam, a in zip(self.lams, ac, strict=True)]
         solved = self.chol.solve(low)
-        products = sum(_gram(x, y) for x, y in zip(c, ac, strict=True))
-        products -= sum(_gram(x, y) for x, y in zip(low, solved, strict=True))
+        products: Any = sum(level_gram(x, y) for x, y in zip(c, ac, strict=True))
+        products -= sum(level_gram(x, y) for x, y in zip(low, solved, strict=True))
         if self.data.p:
             ex = self.whitened[0]
             cx = sum(np.einsum("qmk,qmp->kp", x, y) for x, y in zip(c, ex, strict=True))
@@ -233,22 +235,11 @@ class GaussianState:
         out = []
         for w, lam, s in zip(self.data.maps, self.lams, self.inverse.diag, strict=True):
             left = (w @ lam).T
-            out.append(self.sigma2 * _congruence(left, s))
+            out.append(self.sigma2 * congruence(left, s, left))
         return out
-
-
-def _congruence(left, s):
-    q, r, m = s.shape
-    half = (left.T @ s.reshape(q, r * m)).reshape(-1, r, m)
-    return np.matmul(left.T, half)
 
 
 def _apply(matrix, x):
     """A small matrix times every level's columns: (a, q), (q, m, c) -> (a, m, c)."""
     q, m, c = x.shape
     return (matrix @ x.reshape(q, m * c)).reshape(-1, m, c)
-
-
-def _gram(x, y):
-    """Sum over levels of x'y: (q, m, c), (q, m, d) -> (c, d)."""
-    return x.reshape(-1, x.shape[2]).T @ y.reshape(-1, y.shape[2])

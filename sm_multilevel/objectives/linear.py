@@ -143,12 +143,7 @@ class LinearObjective:
 
     def slopes(self, theta) -> list[np.ndarray]:
         """Derivative of the deviance in each term's G, at a theta without a null space."""
-        whole = self.standard_state(theta).slopes()
-        out = []
-        for term, (f, start) in zip(self.effects.terms, self.effects.home, strict=True):
-            part = slice(start, start + term.q)
-            out.append(whole[f][part, part])
-        return out
+        return self.effects.blocks(self.standard_state(theta).slopes())
 
     def start(self) -> np.ndarray:
         """Starting theta, standardised columns.
@@ -182,7 +177,7 @@ class LinearObjective:
             state.lams, state.modes, state.chol.inverse_diagonal_sums(), self.effects.layout.m, strict=True
         ):
             blocks.append(lam @ (u @ u.T / state.sigma2 + cov) @ lam.T / m)
-        return self._from_blocks(blocks)
+        return self.effects.from_blocks(blocks)
 
     def _moments(self) -> np.ndarray:
         """Each column's variance from sum e^2 / a, as if it were the only one.
@@ -202,17 +197,7 @@ class LinearObjective:
             excess = ratio.sum(axis=1) - (a > 0).sum(axis=1) * total
             variances.append(np.maximum(excess, 0.0) / np.maximum(a.sum(axis=1), 1e-300))
         left = max(total - sum(v.sum() for v in variances), 0.1 * total)
-        return self._from_blocks([np.diag(np.clip(v / left, 0.05**2, 10.0**2)) for v in variances])
-
-    def _from_blocks(self, blocks) -> np.ndarray:
-        """theta of the relative covariances G of whole factors."""
-
-        def of_term(i, term, _):
-            f, begin = self.effects.home[i]
-            part = slice(begin, begin + term.q)
-            return term.covariance.from_covariance(blocks[f][part, part])
-
-        return self.effects.map_terms(np.zeros(self.effects.n_params), of_term)
+        return self.effects.from_blocks([np.diag(np.clip(v / left, 0.05**2, 10.0**2)) for v in variances])
 
 
 def _nothing():

@@ -23,6 +23,7 @@ from functools import cached_property
 import numpy as np
 
 from sm_multilevel.families.response import Response
+from sm_multilevel.linalg.small import level_gram
 from sm_multilevel.objectives.laplace import Integral, laplace
 from sm_multilevel.objectives.modes import Mode, NoModeError, find_mode
 from sm_multilevel.objectives.point import Point
@@ -134,9 +135,9 @@ class MarginalState:
         out = np.zeros((p + r + k, p + r + k))
         out[: p + r, : p + r] = 2.0 * head
         for x, y in zip(c, ac, strict=True):
-            out[p + r :, p + r :] += _gram(x, y)
+            out[p + r :, p + r :] += level_gram(x, y)
         for x, y in zip(low, solved, strict=True):
-            both = _gram(x, y)
+            both = level_gram(x, y)
             out[: p + r, : p + r] -= 2.0 * both[: p + r, : p + r]
             out[p + r :, p + r :] -= both[p + r :, p + r :]
         for f, slope in enumerate(self.slopes()):
@@ -169,8 +170,6 @@ class MarginalObjective:
     ----------
     first : ndarray or None
         Where a better start is known.
-    inner : int
-        Evaluations of the response so far.
     """
 
     def __init__(
@@ -190,7 +189,6 @@ class MarginalObjective:
         self._recent: list[tuple[bytes, np.ndarray, MarginalState]] = []
         self._start_u: list[np.ndarray] | None = None
         self._start_beta = np.zeros(rows.p)
-        self.inner = 0
 
     def state(self, z: np.ndarray) -> MarginalState:
         """The likelihood at a point; the last two are kept.
@@ -222,7 +220,6 @@ class MarginalObjective:
             for _, _, known_state in self._recent:
                 known_state.mode.release()
         mode = find_mode(self.rows, self.response, beta, psi, lams, start, joint=self.joint)
-        self.inner += mode.evaluations
         state = MarginalState(mode, self.integrate, self.effects.basis, self.joint)
         self._recent = [(key, z, state), *self._recent[:1]]
         return state
@@ -290,12 +287,7 @@ class MarginalObjective:
 
     def slopes(self, z) -> list[np.ndarray]:
         """Derivative of the deviance in each term's covariance, at a point without null spaces."""
-        whole = self.state(z).slopes()
-        out = []
-        for term, (f, start) in zip(self.effects.terms, self.effects.home, strict=True):
-            part = slice(start, start + term.q)
-            out.append(whole[f][part, part])
-        return out
+        return self.effects.blocks(self.state(z).slopes())
 
     def steps(self, z) -> list[tuple[float, float]]:
         """Steps of the differences that make the Hessian: parts of the standard errors.
@@ -357,13 +349,7 @@ class MarginalObjective:
             ratio = np.divide(e * e, a, out=np.zeros_like(e), where=a > 0)
             g = (ratio.sum(axis=1) - (a > 0).sum(axis=1)) / np.maximum(a.sum(axis=1), 1e-300)
             blocks.append(np.diag(np.clip(g, 0.1**2, 2.0**2)))
-
-        def of_term(i, term, _):
-            f, begin = self.effects.home[i]
-            part = slice(begin, begin + term.q)
-            return term.covariance.from_covariance(blocks[f][part, part])
-
-        return self.effects.map_terms(np.zeros(self.effects.n_params), of_term)
+        return self.effects.from_blocks(blocks)
 
 
 def _jacobian(function, x):
@@ -374,10 +360,6 @@ def _jacobian(function, x):
         step[j] = 1e-6 * max(1.0, abs(x[j]))
         columns.append((function(x + step) - function(x - step)) / (2.0 * step[j]))
     return np.array(columns).T
-
-
-def _gram(x, y):
-    return x.reshape(-1, x.shape[2]).T @ y.reshape(-1, y.shape[2])
 
 
 def _nothing():

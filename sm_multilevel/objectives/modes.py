@@ -15,6 +15,7 @@ import numpy as np
 
 from sm_multilevel.families.response import Local, Response
 from sm_multilevel.linalg.cholesky import BlockCholesky, BlockMatrix
+from sm_multilevel.linalg.small import level_gram
 from sm_multilevel.objectives.rows import Rows
 
 __all__ = ["Mode", "NoModeError", "find_mode"]
@@ -348,7 +349,7 @@ class _Search:
 
 def _gram(a, b):
     """Sum over factors and levels of a'b: (q, m, c), (q, m, d) -> (c, d)."""
-    return sum(x.reshape(-1, x.shape[2]).T @ y.reshape(-1, y.shape[2]) for x, y in zip(a, b, strict=True))
+    return sum(level_gram(x, y) for x, y in zip(a, b, strict=True))
 
 
 def _cross(a, b):
