@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -80,15 +81,16 @@ class _OrdinalLocal(Local):
     def info_psi(self):
         return self._by_psi(-self._unit.info_slope, self._unit.info_high)
 
-    def psi_pull(self, a, b=None, c=None):
+    def psi_pull(self, a=None, b=None, c=None):
         unit = self._unit
-        shift, high = -a * unit.score, a * unit.high
+        shift: Any = 0.0
+        high: Any = 0.0
+        if a is not None:
+            shift, high = shift - a * unit.score, high + a * unit.high
         if b is not None:
-            shift += b * unit.info
-            high += b * unit.score_high
+            shift, high = shift + b * unit.info, high + b * unit.score_high
         if c is not None:
-            shift -= c * unit.info_slope
-            high += c * unit.info_high
+            shift, high = shift - c * unit.info_slope, high + c * unit.info_high
         if shift.ndim > 1:
             shift, high = (v.reshape(-1, v.shape[-1]).sum(axis=0) for v in (shift, high))
         category, size = self._response.category, len(self._thresholds.low)

@@ -99,14 +99,15 @@ class Local(ABC):  # noqa: B024
         @property
         def psi_info(self) -> np.ndarray: ...
 
-    def psi_pull(self, a: np.ndarray, b: np.ndarray | None = None, c: np.ndarray | None = None) -> np.ndarray:
-        """Sum over rows (and nodes) of ``a psi_score + b score_psi + c info_psi``; shape (r,)."""
-        r = self.psi_score.shape[0]
-        out = self.psi_score.reshape(r, -1) @ np.broadcast_to(a, self.psi_score.shape[1:]).reshape(-1)
-        if b is not None:
-            out = out + self.score_psi.reshape(r, -1) @ b.reshape(-1)
-        if c is not None:
-            out = out + self.info_psi.reshape(r, -1) @ c.reshape(-1)
+    def psi_pull(
+        self, a: np.ndarray | None = None, b: np.ndarray | None = None, c: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Sum over rows (and nodes) of ``a psi_score + b score_psi + c info_psi``, None for zero; shape (r,)."""
+        out: Any = 0.0
+        for weights, name in ((a, "psi_score"), (b, "score_psi"), (c, "info_psi")):
+            if weights is not None:
+                values = getattr(self, name)
+                out = out + values.reshape(len(values), -1) @ weights.reshape(-1)
         return out
 
     def psi_shift(self, d: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ class MarginalState:
         g_beta = np.empty(0) if self.joint else rows.xt @ (parts.eta + v)
         g_psi = parts.psi
         if g_psi.size:
-            g_psi = g_psi + local.psi_pull(0.0 * r, r, c)
+            g_psi = g_psi + local.psi_pull(None, r, c)
         products = parts.h.level_products(lams, mode.zz)
         gammas = [
             direct + moved @ u.T + s @ x.T + 2.0 * product.T
