@@ -173,3 +173,4 @@ class MixedLMResultsWrapper(MultilevelResultsWrapper):
 
 
 wrap.populate_wrapper(MixedLMResultsWrapper, MixedLMResults)
+MixedLMResults._wrapper = MixedLMResultsWrapper

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,12 @@ from patsy.eval import EvalEnvironment
 from statsmodels.base.model import LikelihoodModelResults, LikelihoodResultsWrapper
 
 from sm_multilevel._compat import one_blas_thread
-from sm_multilevel.checks import check_alpha
-from sm_multilevel.postestimation import bootstrap as _bootstrap
 from sm_multilevel.postestimation import ranef as _ranef
 from sm_multilevel.postestimation import varcorr as _varcorr
-from sm_multilevel.postestimation import wald as _wald
 from sm_multilevel.postestimation.facts import Facts
 from sm_multilevel.postestimation.facts import facts as _facts
 from sm_multilevel.postestimation.solution import term_covariances, term_solutions
+from sm_multilevel.results_inference import InferenceMethods
 
 __all__ = ["CallableFloat", "MultilevelResults", "MultilevelResultsWrapper"]
 
@@ -32,7 +29,7 @@ class CallableFloat(float):
         return float(self)
 
 
-class MultilevelResults(LikelihoodModelResults):
+class MultilevelResults(InferenceMethods):
     """What the results of all models share.
 
     Not used directly.
@@ -229,64 +226,6 @@ class MultilevelResults(LikelihoodModelResults):
         """Covariance of the predicted random effects given beta: frames as in `random_effects`."""
         return _ranef.random_effects_cov(self.term_solutions, self.model, self._state)
 
-    def conf_int(self, alpha=None, **kwargs):
-        """Confidence intervals of the fixed effects, at level 1 - alpha; default `default_alpha`."""
-        return super().conf_int(check_alpha(self.default_alpha if alpha is None else alpha), **kwargs)
-
-    def cov_params(self, r_matrix=None, column=None, scale=None, cov_p=None, other=None):
-        """Covariance of the estimates, or of linear combinations of them, as in statsmodels.
-
-        A combination is NaN only where it has a parameter without a standard error in it.
-        """
-        if r_matrix is None or np.ndim(r_matrix) == 0 or column is not None:
-            return super().cov_params(r_matrix, column, scale, cov_p, other)
-        return _wald.contrast_covariance(np.asarray(super().cov_params(scale=scale, cov_p=cov_p)), r_matrix, other)
-
-    # -- tests -----------------------------------------------------------------------------
-
-    def wald_test(self, r_matrix, cov_p=None, invcov=None, use_f=None, df_constraints=None, scalar=True):
-        """Wald test of linear hypotheses; also of a dict of coefficients or whole terms.
-
-        Parameters
-        ----------
-        r_matrix : str, array_like, tuple or dict
-            As in statsmodels; or ``{"ses": 0, "gender": 0}``, whose keys are coefficients
-            or whole terms (``gender`` for ``gender[T.M]``).
-        """
-        if isinstance(r_matrix, Mapping):
-            r_matrix = _wald.constraints_from_dict(self.model, r_matrix)
-        _wald.check_hypothesis(self.model, r_matrix)
-        known = cov_p is not None or invcov is not None
-        _wald.check_testable(self, r_matrix, None if known else super().cov_params())
-        return super().wald_test(
-            r_matrix, cov_p=cov_p, invcov=invcov, use_f=use_f, df_constraints=df_constraints,
-            scalar=scalar,
-        )  # fmt: skip
-
-    def t_test(self, r_matrix, cov_p=None, use_t=None):
-        """t or z tests of single linear hypotheses, as in statsmodels.
-
-        Of a parameter that has no standard error all is NaN. That a dispersion or alpha is
-        zero has no such test: among several hypotheses its p-value is NaN, alone it is refused.
-        """
-        _wald.check_hypothesis(self.model, r_matrix)
-        zero = _wald.zero_tests(self, r_matrix)
-        if len(zero) == 1:
-            _wald.check_testable(self, r_matrix)
-        test = super().t_test(r_matrix, cov_p=cov_p, use_t=use_t)
-        if zero.any():
-            test.pvalue = np.where(zero, np.nan, test.pvalue)
-        return test
-
-    def t_test_pairwise(self, term_name, method="hs", alpha=None, factor_labels=None):
-        """Tests of all pairs of levels of a factor, corrected for their number, as in statsmodels."""
-        alpha = self.default_alpha if alpha is None else alpha
-        return _wald.t_test_pairwise(self, term_name, method, alpha, factor_labels)
-
-    def wald_test_terms(self, skip_single=False, extra_constraints=None, combine_terms=None, scalar=True):
-        """A joint Wald test of every term of the fixed part."""
-        return _wald.wald_test_terms(self, skip_single, extra_constraints, combine_terms, scalar)
-
     # -- refitting ----------------------------------------------------------------------------
 
     def refit(self, endog):
@@ -318,43 +257,6 @@ class MultilevelResults(LikelihoodModelResults):
         model = self.model.updated(_expand(formula, self.model.formula), data, kwargs,
                                    EvalEnvironment.capture(1))  # fmt: skip
         return model.fit(**self.fit_options())
-
-    def simulate(self, n=1, seed=None, include_random="new") -> np.ndarray:
-        """Responses drawn from the fitted model, in the coding of ``model.endog``.
-
-        Parameters
-        ----------
-        n : int
-            Responses.
-        seed : int or numpy.random.Generator, optional
-        include_random : {"new", True, False}
-            New random effects for each response; those predicted from the data; or zero.
-
-        Returns
-        -------
-        ndarray, shape (n, rows)
-            With offset, weights and numbers of trials of the data; a binomial response as
-            the proportion of its trials, an ordinal one as the number 0 .. K-1.
-        """
-        return _bootstrap.simulate(self, n, seed, include_random)
-
-    def bootstrap(self, n=1000, seed=None, statistic=None):
-        """Parametric bootstrap: new random effects and residuals, model refitted.
-
-        Parameters
-        ----------
-        n : int
-            Replicates.
-        seed : int, optional
-        statistic : callable, optional
-            Result -> array; default fixed effects, then `varcorr()` variances.
-
-        Returns
-        -------
-        BootstrapResults
-            ``estimates`` (n, k), ``conf_int(alpha)``, ``failed``.
-        """
-        return _bootstrap.bootstrap(self, n, seed, statistic)
 
     # -- looking ---------------------------------------------------------------------------------
 

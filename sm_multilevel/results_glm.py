@@ -520,3 +520,4 @@ class MixedGLMResultsWrapper(MultilevelResultsWrapper):
 
 
 wrap.populate_wrapper(MixedGLMResultsWrapper, MixedGLMResults)
+MixedGLMResults._wrapper = MixedGLMResultsWrapper

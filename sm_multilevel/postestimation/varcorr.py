@@ -8,7 +8,7 @@ from scipy import linalg
 
 from sm_multilevel.postestimation.ranef import by_group
 
-__all__ = ["component_rows", "cov_re", "display_order", "varcorr", "variance_components", "vcomp"]
+__all__ = ["component_labels", "component_rows", "cov_re", "display_order", "varcorr", "variance_components", "vcomp"]
 
 
 def display_order(terms):
@@ -28,20 +28,40 @@ def _labels(terms):
     return labels
 
 
-def component_rows(terms, scale) -> list[tuple]:
-    """Rows of `varcorr`: of each term in `display_order` its variances, then its covariances."""
-    rows: list[tuple] = []
-    labels = _labels(terms)
+def component_labels(terms) -> list[tuple[str, int, int, int]]:
+    """(label of the group, term, column, column) of each row of `varcorr` but for the residual.
+
+    Of each term in `display_order` its variances, then its covariances.
+
+    Parameters
+    ----------
+    terms : sequence of TermCovariance or RandomTerm
+    """
+    labels, out = _labels(terms), []
     for i in display_order(terms):
-        term = terms[i]
-        sd = np.sqrt(np.diag(term.cov))
-        for j, name in enumerate(term.columns):
-            rows.append((labels[i], name, None, term.cov[j, j], sd[j]))
-        for j in range(len(sd) if term.correlated else 0):
-            for k in range(j + 1, len(sd)):
-                denominator = sd[j] * sd[k]
-                corr = term.cov[j, k] / denominator if denominator > 0 else np.nan
-                rows.append((labels[i], term.columns[j], term.columns[k], term.cov[j, k], corr))
+        q = len(terms[i].columns)
+        out += [(labels[i], i, j, j) for j in range(q)]
+        if _correlated(terms[i]):
+            out += [(labels[i], i, j, k) for j in range(q) for k in range(j + 1, q)]
+    return out
+
+
+def _correlated(term) -> bool:
+    structure = getattr(term, "covariance", None)
+    return term.correlated if structure is None else structure.correlated
+
+
+def component_rows(terms, scale) -> list[tuple]:
+    """Rows of `varcorr`."""
+    rows: list[tuple] = []
+    for label, i, j, k in component_labels(terms):
+        cov, columns = terms[i].cov, terms[i].columns
+        if j == k:
+            rows.append((label, columns[j], None, cov[j, j], np.sqrt(cov[j, j])))
+            continue
+        denominator = np.sqrt(cov[j, j]) * np.sqrt(cov[k, k])
+        corr = cov[j, k] / denominator if denominator > 0 else np.nan
+        rows.append((label, columns[j], columns[k], cov[j, k], corr))
     if scale is not None:
         rows.append(("Residual", None, None, scale, float(np.sqrt(scale))))
     return rows

@@ -14,7 +14,14 @@ from statsmodels.stats.multitest import multipletests
 
 from sm_multilevel.formula.frame import suggest
 
-__all__ = ["check_hypothesis", "check_testable", "constraints_from_dict", "contrast_covariance", "lost_parameters"]
+__all__ = [
+    "check_hypothesis",
+    "check_testable",
+    "constraints",
+    "constraints_from_dict",
+    "contrast_covariance",
+    "lost_parameters",
+]
 __all__ += ["term_columns", "touches", "wald_test_terms", "zero_tests"]
 
 
@@ -96,7 +103,7 @@ def check_hypothesis(model, hypothesis) -> None:
         )
 
 
-def _constraints(model, hypothesis):
+def constraints(model, hypothesis):
     """(R, q) of any form of a hypothesis."""
     form = DesignInfo(list(model.data.param_names)).linear_constraint(hypothesis)
     return np.asarray(form.coefs, dtype=float), np.asarray(form.constants, dtype=float).ravel()
@@ -129,7 +136,7 @@ def zero_tests(result, hypothesis) -> np.ndarray:
 
     The Wald test does not hold at the boundary of what a parameter can be.
     """
-    matrix, values = _constraints(result.model, hypothesis)
+    matrix, values = constraints(result.model, hypothesis)
     alone = (matrix != 0).sum(axis=1) == 1
     out = np.zeros(len(matrix), dtype=bool)
     for k in np.flatnonzero(alone):
@@ -149,7 +156,7 @@ def check_testable(result, hypothesis, cov=None) -> None:
         Covariance of the parameters; without it only the hypothesis itself is looked at.
     """
     names = list(result.model.data.param_names)
-    matrix, _ = _constraints(result.model, hypothesis)
+    matrix, _ = constraints(result.model, hypothesis)
     zero = zero_tests(result, hypothesis)
     if zero.any():
         name = names[int(np.flatnonzero(matrix[zero][0])[0])]

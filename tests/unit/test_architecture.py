@@ -50,6 +50,7 @@ LAYERS = [
     "summary_layout",
     "summary_words",
     "summary",
+    "results_inference",
     "results_base",
     "results",
     "results_glm",
