@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import statsmodels.base.wrapper as wrap
 
+from sm_multilevel.postestimation import icc as _icc
 from sm_multilevel.postestimation import predict as _predict
-from sm_multilevel.postestimation.icc import icc as _icc
 from sm_multilevel.postestimation.r_squared import r_squared as _r_squared
 from sm_multilevel.results_base import MultilevelResults, MultilevelResultsWrapper
 
@@ -72,12 +72,9 @@ class MixedLMResults(MultilevelResults):
         linear = self.model.design.exog @ np.asarray(self.params)  # model.exog is None without columns
         return _r_squared(linear, self.model.random, self.term_covariances, self.scale, self.model.freq_weights)
 
-    def icc(self) -> dict[str, float]:
-        """Intraclass correlation of each grouping factor, covariates of slopes at zero."""
-        if self._facts is not None:
-            return dict(self._facts.icc)
-        self.model.require_data("icc()")
-        return _icc(self.model.random, self.term_covariances, self.scale)
+    def icc_function(self, components, scale, slopes):
+        """Intraclass correlations as a function of components and `params`; see `icc`."""
+        return _icc.icc_function(self, components, scale, slopes)
 
     # -- rows ------------------------------------------------------------------------------
 

@@ -12,6 +12,9 @@ from patsy.eval import EvalEnvironment
 from statsmodels.base.model import LikelihoodModelResults, LikelihoodResultsWrapper
 
 from sm_multilevel._compat import one_blas_thread
+from sm_multilevel.checks import check_flag
+from sm_multilevel.postestimation import icc as _icc
+from sm_multilevel.postestimation import intervals as _intervals
 from sm_multilevel.postestimation import ranef as _ranef
 from sm_multilevel.postestimation import varcorr as _varcorr
 from sm_multilevel.postestimation.facts import Facts
@@ -148,24 +151,104 @@ class MultilevelResults(InferenceMethods):
                 self._terms = term_solutions(self.model.effects, self.theta, self._state, outer and outer[0])
         return self._terms
 
-    def varcorr(self) -> pd.DataFrame:
+    def varcorr(self, conf_int=False, method="wald", alpha=None, **kwargs) -> pd.DataFrame:
         """Variance components as lme4's ``as.data.frame(VarCorr(m))``.
+
+        Parameters
+        ----------
+        conf_int : bool
+            Add standard errors and intervals.
+        method : {"wald", "profile", "boot"}
+            ``"wald"``: by the delta method from the observed information, on the scale of the
+            logarithm for variances and standard deviations, Fisher's z for correlations, and
+            as it is for covariances. ``"profile"``: of the ML profile likelihood. ``"boot"``:
+            percentiles of a parametric bootstrap.
+        alpha : float, optional
+            The intervals' level is 1 - alpha.
+        **kwargs
+            Of ``"boot"``: ``n``, ``seed``, ``n_jobs`` (see `bootstrap`).
 
         Returns
         -------
         DataFrame
             ``grp, var1, var2, vcov, sdcor``; `var2` None for variances; the residual last.
+            With `conf_int` also ``vcov_se, vcov_lower, vcov_upper`` and ``sdcor_se,
+            sdcor_lower, sdcor_upper``.
+
+        Notes
+        -----
+        A variance estimated as zero has no standard error; with ``"wald"`` its interval is that
+        of the profile likelihood, from zero on. So is the interval of a correlation estimated
+        as +1 or -1.
 
         Examples
         --------
         >>> import sm_multilevel.formula.api as smf
         >>> from sm_multilevel.datasets import sleepstudy
         >>> df = sleepstudy.load_pandas().data
-        >>> vc = smf.mixedlm("Reaction ~ Days + (1 | Subject)", df).fit().varcorr()
-        >>> vc["grp"].tolist(), vc["sdcor"].round(3).tolist()
+        >>> res = smf.mixedlm("Reaction ~ Days + (1 | Subject)", df).fit()
+        >>> res.varcorr()["grp"].tolist(), res.varcorr()["sdcor"].round(3).tolist()
         (['Subject', 'Residual'], [37.124, 30.991])
+        >>> res.varcorr(conf_int=True)[["sdcor_lower", "sdcor_upper"]].round(2).values.tolist()
+        [[26.01, 52.98], [27.78, 34.57]]
         """
-        return _varcorr.varcorr(self.term_covariances, self.residual_variance)
+        frame = _varcorr.varcorr(self.term_covariances, self.residual_variance)
+        if not check_flag("conf_int", conf_int):
+            return frame
+        return _intervals.with_intervals(self, frame, method, self.default_alpha if alpha is None else alpha, kwargs)
+
+    def icc(self, scale="latent", conf_int=False, method="wald", alpha=None, slopes="zero", **kwargs):
+        """Intraclass correlation of each grouping factor.
+
+        Parameters
+        ----------
+        scale : {"latent", "observation"}
+            ``"latent"``: of the linear predictor, with the residual variance of
+            ``r_squared()``. ``"observation"``: the correlation of two responses (of one
+            trial) that share a level, at the mean linear predictor of the data, by
+            integration over the random effects. In a linear model they are the same.
+        conf_int : bool
+            A table with standard errors and intervals.
+        method : {"wald", "profile", "boot"}
+            ``"wald"``: by the delta method from the joint covariance of the components, on the
+            logit scale, as Stata's ``estat icc``; ``"profile"`` and ``"boot"`` as in `varcorr`.
+        alpha : float, optional
+        slopes : {"zero", "average"}
+            Covariates of random slopes at zero, as in Stata, or averaged over the rows
+            (Johnson 2014, Methods in Ecology and Evolution 5, 944-946).
+        **kwargs
+            Of ``"boot"``: ``n``, ``seed``, ``n_jobs``.
+
+        Returns
+        -------
+        dict, or with `conf_int` a DataFrame
+            ``estimate, se, ci_lower, ci_upper``, one row a grouping factor. Along a nesting
+            variances add up: what two rows of one class share includes their school.
+
+        Notes
+        -----
+        With log links the residual variance depends on the mean of the null model, which
+        standard errors take as known.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (1 | Subject)", df).fit()
+        >>> res.icc(conf_int=True).round(3).loc["Subject"].tolist()
+        [0.589, 0.083, 0.423, 0.737]
+        """
+        if check_flag("conf_int", conf_int):
+            alpha = self.default_alpha if alpha is None else alpha
+            return _intervals.icc_intervals(self, scale, slopes, method, alpha, kwargs)
+        if self._facts is not None and (scale, slopes) == ("latent", "zero") and self._facts.icc:
+            return dict(self._facts.icc)
+        return _icc.icc(self, scale, slopes)
+
+    def icc_function(self, components, scale, slopes):
+        """Intraclass correlations as a function of components and `params`; see `icc`."""
+        raise NotImplementedError
 
     @property
     def variance_components(self) -> dict[str, float]:
@@ -266,6 +349,10 @@ class MultilevelResults(InferenceMethods):
         if self._facts is None:
             self._facts = _facts(self)
         return self._facts
+
+    def component_table(self):
+        """Standard errors of the variance components (see `ComponentTable`)."""
+        return _intervals.component_table(self) if self._facts is None else self._facts.components
 
     def summary(self, yname=None, xname=None, title=None, alpha=None, eform=False):
         """Summary table; see `sm_multilevel.summary.summarize`."""

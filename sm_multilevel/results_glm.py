@@ -289,24 +289,9 @@ class MixedGLMResults(MultilevelResults):
             return dict(self._facts.r_squared)
         return _variance.r_squared_glm(self, method)
 
-    def icc(self, scale="latent") -> dict[str, float]:
-        """Intraclass correlation of each grouping factor, covariates of slopes at zero.
-
-        Parameters
-        ----------
-        scale : {"latent", "observation"}
-            ``"latent"``: of the linear predictor, with the residual variance of
-            ``r_squared()``. ``"observation"``: the correlation of two responses (of one
-            trial) that share a level, at the mean linear predictor of the data, by
-            integration over the random effects.
-
-        Returns
-        -------
-        dict
-        """
-        if self._facts is not None and scale == "latent" and self._facts.icc:
-            return dict(self._facts.icc)
-        return _variance.icc_glm(self, scale)
+    def icc_function(self, components, scale, slopes):
+        """Intraclass correlations as a function of components and `params`; see `icc`."""
+        return _variance.icc_function(self, components, scale, slopes)
 
     # -- rows ------------------------------------------------------------------------------
 

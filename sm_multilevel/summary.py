@@ -67,7 +67,7 @@ def summarize(
         for part in parts
     ]
     of_groups = table_of("Groups", *words.groups(facts))
-    of_effects = table_of("Random effects", *words.random_part(result, facts), texts=2)
+    of_effects = table_of("Random effects", *words.random_part(result, facts, parts.alpha), texts=2)
     width = max(WIDTH, *map(total_width, ([overview], estimates, [of_groups], [of_effects])))
     set_halves(overview, width)
     set_widths(estimates, width, 1)
@@ -113,7 +113,7 @@ def summarize2(
         out.add_df(part.frame(parts.alpha, bool(result.use_t), float_format), float_format=float_format)
     for corner, (header, rows), texts in (
         ("Groups", words.groups(facts), 1),
-        ("Random effects", words.random_part(result, facts), 2),
+        ("Random effects", words.random_part(result, facts, parts.alpha), 2),
     ):
         align = "l" * texts + "r" * (len(header) - texts + 1)
         out.add_df(DataFrame(rows, columns=[corner, *header]), index=False, align=align)

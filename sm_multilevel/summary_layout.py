@@ -111,9 +111,9 @@ def count(value: float) -> str:
     return f"{value:.0f}" if value == int(value) else f"{value:.2f}"
 
 
-def number_column(values: Sequence[float]) -> list[str]:
-    """Numbers with common decimals, so that the smallest has five significant digits."""
-    sizes = [abs(v) for v in values if v and np.isfinite(v)]
+def number_column(values: Sequence[float], like: Sequence[float] | None = None) -> list[str]:
+    """Numbers with common decimals, so that the smallest (of `like`) has five significant digits."""
+    sizes = [abs(v) for v in (values if like is None else like) if v and np.isfinite(v)]
     decimals = int(np.clip(4 - np.floor(np.log10(min(sizes))), 1, 6)) if sizes else 4
 
     def one(value: float) -> str:

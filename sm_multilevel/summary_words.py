@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sm_multilevel.postestimation.facts import Facts
+from sm_multilevel.postestimation.intervals import wald_intervals
 from sm_multilevel.postestimation.no_random import NoRandomTest
 from sm_multilevel.postestimation.varcorr import component_rows, display_order
 from sm_multilevel.summary_layout import NO_NUMBER, Pairs, Rows, count, number_column, short, shortened
@@ -147,36 +148,52 @@ def groups(facts: Facts) -> Rows:
     return header, rows
 
 
-def random_part(result: Any, facts: Facts) -> Rows:
-    """Variances, standard deviations and correlations, lower triangle, as lme4 prints them."""
+def random_part(result: Any, facts: Facts, alpha: float) -> Rows:
+    """Variances with standard errors and intervals, standard deviations, and correlations as lme4 prints them."""
     terms = result.term_covariances
     rows = component_rows(terms, result.residual_variance)  # those of result.varcorr(), without its frame
-    lines: list[tuple] = []  # group, column, row of varcorr(), correlations with the columns before
+    table, interval = facts.components, wald_intervals(facts.components, alpha)[0]
+    at = 0
+    lines: list[_Line] = []
     for i in display_order(terms):
         q = len(terms[i].columns)
-        variances, rows = rows[:q], rows[q:]
-        covariances = list(takewhile(lambda row: row[2] is not None, rows))
-        rows = rows[len(covariances) :]
+        own = rows[at : at + q]
+        covariances = list(takewhile(lambda row: row[2] is not None, rows[at + q :]))
         corr = np.zeros((q, q))
         if covariances:
             corr[np.triu_indices(q, 1)] = [row[4] for row in covariances]
-        group, corr = variances[0][0], corr.T
+        group, corr = own[0][0], corr.T
         if facts.term_parameters[i] <= 2 < q:  # one variance and at most one correlation for all
-            lines.append((group, f"each of {q} columns", variances[0], corr[1, :1] if covariances else []))
-            continue
-        for j, row in enumerate(variances):
-            lines.append((group if j == 0 else "", row[1], row, corr[j, :j] if covariances else []))
-    lines += [(row[0], "", row, []) for row in rows]  # the residual
-    names = shortened([line[1] for line in lines])
-    var = number_column([line[2][3] for line in lines])
-    sd = number_column([line[2][4] for line in lines])
-    width = max(len(line[3]) for line in lines)
-    header = ["", "Variance", "Std.Dev.", *["Corr", *[""] * width][:width]]
-    table = []
-    for k, (group, _, _, before) in enumerate(lines):
-        corr_text = [f"{c:.3f}" if np.isfinite(c) else NO_NUMBER for c in before]
-        table.append([short(group), names[k], var[k], sd[k], *corr_text, *[""] * (width - len(before))])
-    return header, table
+            lines.append(_Line(group, f"each of {q} columns", at, corr[1, :1] if covariances else []))
+        else:
+            for j, row in enumerate(own):
+                lines.append(_Line(group if j == 0 else "", row[1], at + j, corr[j, :j] if covariances else []))
+        at += q + len(covariances)
+    lines += [_Line(row[0], "", at + j, []) for j, row in enumerate(rows[at:])]  # the residual
+    names = shortened([line.name for line in lines])
+    here = [line.row for line in lines]
+    variances = [rows[k][3] for k in here]
+    numbers = number_column([x for k in here for x in (rows[k][3], table.se[k], *interval[k])], variances)
+    sd = number_column([rows[k][4] for k in here])
+    width = max(len(line.before) for line in lines)
+    ends = (f"[{alpha / 2:g}", f"{1 - alpha / 2:g}]")
+    header = ["", "Variance", "Std.Err.", *ends, "Std.Dev.", *["Corr", *[""] * width][:width]]
+    out = []
+    for k, line in enumerate(lines):
+        corr_text = [f"{c:.3f}" if np.isfinite(c) else NO_NUMBER for c in line.before]
+        blank = [""] * (width - len(line.before))
+        out.append([short(line.group), names[k], *numbers[4 * k : 4 * k + 4], sd[k], *corr_text, *blank])
+    return header, out
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of the table of random effects: its row in `varcorr()`, and correlations with the columns before."""
+
+    group: str
+    name: str
+    row: int
+    before: Sequence[float]
 
 
 def notes(result: Any, facts: Facts, eform: bool) -> list[str]:

@@ -17,12 +17,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy import linalg
 
 from sm_multilevel._compat import one_blas_thread
 from sm_multilevel.covariance import SINGULAR_TOLERANCE
 from sm_multilevel.postestimation.varcorr import component_labels
 
-__all__ = ["ComponentMap", "Components", "Entry", "joint_components"]
+__all__ = ["ComponentMap", "Components", "Entry", "component_values", "joint_components"]
 
 _STEP = 1e-4  # difference step of the Hessian; central, of an exact gradient
 _FLAT = 1e-9  # eigenvalues of the scaled information that count as zero
@@ -118,12 +119,12 @@ class ComponentMap:
             cov = lam @ lam.T
             slope = basis @ lam.T
             slope = slope + slope.transpose(0, 2, 1)
-            at = rows[i]
-            j, k = [self.entries[a].j for a in at], [self.entries[a].k for a in at]
-            values[at] = sigma2 * cov[j, k]
-            jacobian[at, effects.slices[i]] = sigma2 * slope[:, j, k].T
+            here = rows[i]
+            j, k = [self.entries[a].j for a in here], [self.entries[a].k for a in here]
+            values[here] = sigma2 * cov[j, k]
+            jacobian[here, effects.slices[i]] = sigma2 * slope[:, j, k].T
             if self.residual:
-                jacobian[at, n] = cov[j, k]
+                jacobian[here, n] = cov[j, k]
         return values, jacobian
 
     def sdcor(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -166,9 +167,10 @@ class Components:
     values : ndarray, shape (c,)
     cov : ndarray, shape (c, c)
         Of the estimates; what is at its boundary is held there: rows of zeros.
-    with_psi : ndarray, shape (c, r)
-        Their covariance with the response's own parameters (natural scale).
-    cov_psi : ndarray, shape (r, r)
+    with_params : ndarray, shape (c, p)
+        Their covariance with `params` (of REML and ML fits of the linear model zero).
+    cov_params : ndarray, shape (p, p)
+        Of `params`, as it belongs to `cov`; rows of zeros for what is held.
     at_zero : ndarray of bool, shape (c,)
         Variances estimated as zero, and covariances with them.
     at_one : ndarray of bool, shape (c,)
@@ -180,8 +182,8 @@ class Components:
     sigma2: float
     values: np.ndarray
     cov: np.ndarray
-    with_psi: np.ndarray
-    cov_psi: np.ndarray
+    with_params: np.ndarray
+    cov_params: np.ndarray
     at_zero: np.ndarray
     at_one: np.ndarray
 
@@ -227,18 +229,25 @@ def joint_components(result: Any) -> Components:
     linear = result.residual_variance is not None
     components = ComponentMap(model.effects, linear)
     with one_blas_thread():
-        theta, sigma2, cov, head = (_linear if linear else _generalised)(result, components)
+        theta, sigma2, cov = (_linear if linear else _generalised)(result, components)
     values, jacobian = components(theta, sigma2)
     zero = _at_zero(components, theta)
     jacobian[zero] = 0.0
     sdcor, _ = components.sdcor(np.where(zero, 1.0, values))
     one = np.array([not e.is_variance for e in components.entries], dtype=bool) & ~zero
     one &= 1.0 - np.minimum(sdcor * sdcor, 1.0) < _ONE
+    head = len(cov) - jacobian.shape[1]
     tail = cov[head:, head:]
     return Components(
         components, theta, sigma2, values, jacobian @ tail @ jacobian.T, jacobian @ cov[head:, :head],
         cov[:head, :head], zero, one,
     )  # fmt: skip
+
+
+def component_values(components: ComponentMap, terms, scale: float | None) -> np.ndarray:
+    """The estimates in the order of a map's entries, from `term_covariances` and the residual variance."""
+    values = [terms[e.term].cov[e.j, e.k] for e in components.entries if e.term >= 0]
+    return np.array(values if scale is None else [*values, scale], dtype=float)
 
 
 def _at_zero(components, theta):
@@ -288,7 +297,7 @@ def _restricted_inverse(info, free):
 
 
 def _linear(result, components):
-    """theta, sigma^2 and their covariance, shape (k + 1, k + 1)."""
+    """theta, sigma^2, and the covariance of beta, theta and sigma^2."""
     objective = result.model.objective(result.reml)
     theta = result.record.theta_standard
     state = objective.standard_state(theta)
@@ -300,27 +309,24 @@ def _linear(result, components):
     inverse = _restricted_inverse(0.25 * (hessian + hessian.T), _held_directions(components, theta))
     pull = components.effects.chain([-2.0 * e @ u.T for e, u in zip(state.e, state.modes, strict=True)])
     slope = pull / state.deviance.df
-    cov = np.empty((k + 1, k + 1))
-    cov[:k, :k] = inverse
-    cov[:k, k] = cov[k, :k] = inverse @ slope
-    cov[k, k] = 2.0 * s * s / state.deviance.df + slope @ inverse @ slope
-    return theta, s, cov, 0
+    p = len(np.asarray(result.params))
+    cov = np.zeros((p + k + 1, p + k + 1))
+    cov[:p, :p] = np.nan_to_num(np.asarray(result.cov_params()))
+    cov[p:-1, p:-1] = inverse
+    cov[p:-1, -1] = cov[-1, p:-1] = inverse @ slope
+    cov[-1, -1] = 2.0 * s * s / state.deviance.df + slope @ inverse @ slope
+    return theta, s, cov
 
 
 def _generalised(result, components):
-    """theta, 1 and the covariance of natural psi and theta; psi at zero is held."""
-    z, p, r = result.z_standard, result.model.k_fixed, len(result.psi)
-    space = result.model.space()
+    """theta, 1, and the covariance of natural params and theta; psi at zero is held."""
+    z = result.z_standard
+    space, head = result.model.space(), len(np.asarray(result.params))
+    held = np.zeros(head, dtype=bool)
+    held[result.model.k_fixed :] = space.psi_at_zero(z)
+    free = linalg.block_diag(np.eye(head)[:, ~held], _held_directions(components, z[head:]))
     info = 0.5 * result.record.hessian
-    theta = z[p + r :]
-    free = np.zeros((len(z), 0))
-    held = space.psi_at_zero(z)
-    head = np.eye(len(z))[:, np.flatnonzero(np.concatenate([np.ones(p, bool), ~held]))]
-    inside = _held_directions(components, theta)
-    tail = np.vstack([np.zeros((p + r, inside.shape[1])), inside])
-    free = np.hstack([head, tail])
     cov = _restricted_inverse(info, free) if np.isfinite(info).all() else np.full(info.shape, np.nan)
-    back = np.zeros((r + len(theta), len(z)))
-    back[:r, : p + r] = result.standard_jacobian[p:]
-    back[r:, p + r :] = np.eye(len(theta))
-    return theta, 1.0, back @ cov @ back.T, r
+    back = np.eye(len(z))
+    back[:head, :head] = result.standard_jacobian
+    return z[head:], 1.0, back @ cov @ back.T

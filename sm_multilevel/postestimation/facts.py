@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sm_multilevel.postestimation.intervals import ComponentTable, component_table
 from sm_multilevel.postestimation.no_random import NoRandomTest, test_no_random
 
 __all__ = ["Facts", "GroupFacts", "facts"]
@@ -55,6 +56,7 @@ class Facts:
         Rows left out because of missing values.
     weights : tuple of (str, str)
         Kind and column (empty: an array) of weights, exposure and offset.
+    components : ComponentTable
     n_trials : float or None
         Binomial trials in all, frequency weights counted; None where each row is one.
     outcome : str or None
@@ -69,6 +71,7 @@ class Facts:
     term_parameters: tuple[int, ...]
     n_dropped: int
     weights: tuple[tuple[str, str], ...]
+    components: ComponentTable
     n_trials: float | None = None
     outcome: str | None = None
 
@@ -117,6 +120,7 @@ def facts(result: Any) -> Facts:
         term_parameters=tuple(term.n_params for term in model.random),
         n_dropped=model.design.n_dropped if model.design is not None else 0,
         weights=tuple(_weights(model)),
+        components=component_table(result),
         n_trials=_trials(model.design, model.freq_weights),
         outcome=_outcome(result.family, model.design.categories),
     )

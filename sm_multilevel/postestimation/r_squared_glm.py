@@ -10,13 +10,13 @@ from scipy import special
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from sm_multilevel.formula.frame import suggest
-from sm_multilevel.postestimation.icc import icc, random_intercepts
+from sm_multilevel.postestimation.icc import icc_form
 from sm_multilevel.postestimation.integrate import expectation
 from sm_multilevel.postestimation.predict import linear_predictor, rows_of
 from sm_multilevel.postestimation.predict_glm import at_linear
 from sm_multilevel.postestimation.r_squared import r_squared, random_variance
 
-__all__ = ["METHODS", "NullPoint", "icc_glm", "mean_random_variance", "null_point", "r_squared_glm"]
+__all__ = ["METHODS", "NullPoint", "icc_function", "mean_random_variance", "null_point", "r_squared_glm"]
 
 METHODS = ("auto", "latent", "delta", "lognormal", "trigamma", "observation")
 
@@ -100,26 +100,34 @@ def _method(family, method):
     return method
 
 
-def residual_variance(result, method) -> float:
+def residual_variance(result, method, psi=None) -> float:
     """Variance of the response on the scale of the linear predictor.
 
     With m and V the mean and the variance of the response at the null model (of one trial,
     of unit weight): the delta method's V / (dm/d eta)^2, log(1 + V/m^2) or, of a gamma
     variable of shape m^2/V, trigamma(m^2/V).
+
+    Parameters
+    ----------
+    result : MixedGLMResults
+    method : str
+    psi : ndarray, optional
+        Natural; with other values than the estimates the mean of the null model stays.
     """
     family, kind = result.family, _method(result.family, method)
     if kind == "latent":
         return float(family.latent_variance)
     at = result.null_point()
     eta, spread = np.array([at.eta]), np.array([at.spread])
+    psi = at.psi if psi is None else psi
     try:
         mean = at_linear(family, at.psi, "mean", eta, spread)
         eta = _linear_at(family, at.psi, mean, eta)
     except ValueError:  # the random effects leave the link's domain
         mean = family.mean(eta, at.psi)
-    variance = family.variance(eta, at.psi)
+    variance = family.variance(eta, psi)
     if kind == "delta":
-        return float((variance / family.mean_slope(eta, at.psi) ** 2)[0])
+        return float((variance / family.mean_slope(eta, psi) ** 2)[0])
     ratio = float((variance / mean**2)[0])
     return float(np.log1p(ratio)) if kind == "lognormal" else float(special.polygamma(1, 1.0 / ratio))
 
@@ -154,23 +162,40 @@ def _refuse_separated(result, what):
         )
 
 
-def icc_glm(result, scale="latent") -> dict[str, float]:
-    """Intraclass correlations; see `MixedGLMResults.icc`."""
+def icc_function(result, components, scale="latent", slopes="zero"):
+    """Intraclass correlations as a function of the components and `params`; see `MixedGLMResults.icc`.
+
+    Returns
+    -------
+    names : tuple of str
+    function : callable
+        (components, params) -> ndarray, shape (G,).
+    """
     if scale not in ("latent", "observation"):
         raise ValueError(f"scale={scale!r} is not known. Choose 'latent' or 'observation'.")
-    model = result.model
+    family, model, p = result.family, result.model, result.model.k_fixed
     if scale == "latent":
-        residual = residual_variance(result, "auto")
+        residual_variance(result, "auto")  # raises where there is none
         model.require_data("icc()")
-        return icc(model.random, result.term_covariances, residual)
-    family, psi = result.family, result.psi.to_numpy()
+        form = icc_form(model.random, components, slopes, model.freq_weights)
+        return form.names, lambda values, params: form(values, residual_variance(result, "auto", params[p:]))
     if not family.has_intercept:
         raise ValueError("icc(scale='observation'): an ordinal response has no scale. Use scale='latent'.")
     model.require_data("icc()")
     _refuse_separated(result, "ICC on the scale of the response")
-    linear = linear_predictor(np.asarray(result.fe_params), rows_of(model, None, False), ())
-    eta = np.array([np.average(linear, weights=model.freq_weights)])
-    shared, total = random_intercepts(model.random, result.term_covariances)
+    form = icc_form(model.random, components, slopes, model.freq_weights)
+    rows = rows_of(model, None, False)
+
+    def function(values, params):
+        linear = linear_predictor(params[:p], rows, ())
+        eta = np.array([np.average(linear, weights=model.freq_weights)])
+        return _icc_observed(family, params[p:], eta, form.shared @ values, float(form.total @ values))
+
+    return form.names, function
+
+
+def _icc_observed(family, psi, eta, shared, total) -> np.ndarray:
+    """Correlations of two responses at a linear predictor, random effects integrated over."""
     mean = at_linear(family, psi, "mean", eta, np.array([total]))
     whole = at_linear(family, psi, "var", eta, np.array([total]))[0]
 
@@ -184,4 +209,4 @@ def icc_glm(result, scale="latent") -> dict[str, float]:
 
         return float(expectation(squared, eta, np.sqrt([part]), 2.0 if family.log_link else 0.0)[0])
 
-    return {name: between(part) / float(whole) for name, part in shared.items()}
+    return np.array([between(part) for part in shared]) / float(whole)

@@ -70,6 +70,7 @@ keep(from("mlmRev", "Chem97")[c("lea", "school", "score", "gender", "age", "gcse
   name = "chem97", compress = TRUE
 )
 keep(from("mlmRev", "egsingle"), name = "egsingle", compress = TRUE)
+keep(from("plm", "Produc"), name = "produc")
 keep(from("mlmRev", "ScotsSec"), name = "scotssec")
 keep(from("mlmRev", "Early"), name = "early")
 keep(from("mlmRev", "bdf")[c(

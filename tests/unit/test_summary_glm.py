@@ -233,13 +233,14 @@ def test_groups_and_random_effects():
     assert block(result, "Groups") == [
         ["district", "60", str(sizes.min()), f"{sizes.mean():.1f}", str(sizes.max()), f"{result.icc()['district']:.4f}"]
     ]
-    vc = result.varcorr()
+    vc = result.varcorr(conf_int=True)
+    shown = ["vcov", "vcov_se", "vcov_lower", "vcov_upper", "sdcor"]
     rows = block(result, "Random effects")
     assert [row[:2] for row in rows[:1]] == [["district", "Intercept"]]
     assert len(rows) == 2
     assert_allclose(
         [float(w) for w in [*rows[0][2:], *rows[1][1:]]],
-        [*vc.loc[0, ["vcov", "sdcor"]], *vc.loc[1, ["vcov", "sdcor"]], vc.loc[2, "sdcor"]],
+        [*vc.loc[0, shown], *vc.loc[1, shown], vc.loc[2, "sdcor"]],
         rtol=1e-3,
     )
     assert "Residual" not in str(result.summary())
