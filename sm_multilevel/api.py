@@ -2,5 +2,6 @@
 
 from sm_multilevel.models import MixedLM
 from sm_multilevel.models_glm import MENegBin, MEOLogit, MixedGLM
+from sm_multilevel.postestimation.intervals import icc
 
-__all__ = ["MENegBin", "MEOLogit", "MixedGLM", "MixedLM"]
+__all__ = ["MENegBin", "MEOLogit", "MixedGLM", "MixedLM", "icc"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+from dataclasses import dataclass
 
 from patsy.eval import EvalEnvironment
 
@@ -11,7 +12,7 @@ from sm_multilevel.formula.frame import as_frame, suggest
 from sm_multilevel.models import MixedLM
 from sm_multilevel.models_glm import MENegBin, MEOLogit, MixedGLM
 
-__all__ = ["megamma", "meglm", "melogit", "menbreg", "meologit", "mepoisson", "mixed"]
+__all__ = ["ICCResult", "icc", "megamma", "meglm", "melogit", "menbreg", "meologit", "mepoisson", "mixed"]
 
 # Names that mean something else in a formula.
 _RESERVED = {"TRUE", "FALSE", "NULL"}
@@ -320,6 +321,63 @@ def meologit(
 
 
 # -- what they share --------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class ICCResult:
+    """An intraclass correlation, its standard error and interval; ``float()`` of it is the estimate."""
+
+    estimate: float
+    se: float
+    ci_lower: float
+    ci_upper: float
+    alpha: float
+
+    def __float__(self) -> float:
+        return self.estimate
+
+
+def icc(result, component=None, alpha=0.05, n_boot=0, seed=None) -> ICCResult:
+    """Intraclass correlation of a fit, as StatsPAI's ``sp.icc`` and Stata's ``estat icc``.
+
+    Parameters
+    ----------
+    result : MultilevelResults
+    component : str, optional
+        Grouping factor, where the model has several. ``"_cons"``, the random intercept, is the only one's.
+    alpha : float
+        One minus the level of the interval: by the delta method, on the logit scale.
+    n_boot : int
+        Replicates of a parametric bootstrap, whose interval is then given.
+    seed : int, optional
+
+    Returns
+    -------
+    ICCResult
+
+    Examples
+    --------
+    >>> from sm_multilevel import sp
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = sp.mixed(df, y="Reaction", x_fixed=["Days"], group="Subject")
+    >>> round(float(sp.icc(res)), 3)
+    0.589
+    """
+    if not isinstance(n_boot, int) or isinstance(n_boot, bool) or n_boot < 0:
+        raise ValueError(f"n_boot={n_boot!r} must be a number of replicates, or 0 for none.")
+    options = {"method": "boot", "n": n_boot, "seed": seed} if n_boot else {}
+    table = result.icc(conf_int=True, alpha=alpha, **options)
+    names = list(table.index)
+    if component in (None, "_cons") and len(names) == 1:
+        component = names[0]
+    if component not in names:
+        raise ValueError(
+            f"component={component!r} is no grouping factor with a random intercept."
+            f"{suggest(str(component), names)} There are {', '.join(map(repr, names)) or 'none'}."
+        )
+    row = table.loc[component]
+    return ICCResult(*(float(row[c]) for c in ("estimate", "se", "ci_lower", "ci_upper")), float(alpha))
+
 
 # Options of the models that are columns, under the names they have here.
 _COLUMNS = {"n_trials": "trials", "offset": "offset", "exposure": "exposure"}

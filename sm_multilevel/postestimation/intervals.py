@@ -18,7 +18,7 @@ from sm_multilevel.formula.frame import suggest
 from sm_multilevel.postestimation.components import Components, joint_components
 from sm_multilevel.postestimation.icc import icc_table
 
-__all__ = ["ComponentTable", "component_table", "icc_intervals", "wald_intervals", "with_intervals"]
+__all__ = ["ComponentTable", "component_table", "icc", "icc_intervals", "wald_intervals", "with_intervals"]
 
 METHODS = ("wald", "profile", "boot")
 
@@ -107,3 +107,29 @@ def _check_method(method, options):
         hint = suggest(method, METHODS) if isinstance(method, str) else ""
         raise ValueError(f"method={method!r} is not known.{hint} Choose {', '.join(map(repr, METHODS))}.")
     check_option("conf_int", options, ("n", "seed", "n_jobs") if method == "boot" else ())
+
+
+def icc(result: Any, scale="latent", method="wald", alpha=None, slopes="zero", **kwargs) -> pd.DataFrame:
+    """Intraclass correlations of all levels with standard errors and intervals.
+
+    Parameters
+    ----------
+    result : MultilevelResults
+    scale, method, alpha, slopes, **kwargs
+        As in ``result.icc``.
+
+    Returns
+    -------
+    DataFrame
+        ``estimate, se, ci_lower, ci_upper``, one row a grouping factor.
+
+    Examples
+    --------
+    >>> import sm_multilevel.api as smm
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import pastes
+    >>> res = smf.mixedlm("strength ~ 1 + (1 | batch/cask)", pastes.load_pandas().data).fit()
+    >>> smm.icc(res)["estimate"].round(3).to_dict()
+    {'cask:batch': 0.937, 'batch': 0.154}
+    """
+    return result.icc(scale, conf_int=True, method=method, alpha=alpha, slopes=slopes, **kwargs)

@@ -10,7 +10,9 @@ from oracle_glmm import hessian_of
 from scipy import stats
 from scipy.special import polygamma
 
+import sm_multilevel.api as smm
 import sm_multilevel.formula.api as smf
+from sm_multilevel import sp
 from sm_multilevel.datasets import cbpp, epil, penicillin, sleepstudy, wine
 
 DATA = Path(__file__).parents[1] / "data"
@@ -303,3 +305,21 @@ def test_after_remove_data(sleep):
     pd.testing.assert_frame_equal(result.varcorr(conf_int=True), before)
     with pytest.raises(ValueError, match="remove_data"):
         result.icc(conf_int=True)
+
+
+def test_statspai_and_array_spellings():
+    df = sleepstudy.load_pandas().data
+    result = sp.mixed(df, y="Reaction", x_fixed=["Days"], group="Subject")
+    want = result.icc(conf_int=True, alpha=0.1).loc["Subject"]
+    got = sp.icc(result, alpha=0.1)
+    assert [float(got), got.se, got.ci_lower, got.ci_upper] == want.tolist()
+    assert sp.icc(result, "Subject", alpha=0.1) == got
+    pd.testing.assert_frame_equal(smm.icc(result), result.icc(conf_int=True))
+    crossed = smf.mixedlm("diameter ~ 1 + (1 | plate) + (1 | sample)", penicillin.load_pandas().data).fit()
+    assert float(sp.icc(crossed, "plate")) == crossed.icc()["plate"]
+    with pytest.raises(ValueError, match="component='_cons'.*'plate', 'sample'"):
+        sp.icc(crossed)
+    with pytest.raises(ValueError, match="component='plates'.*Did you mean 'plate'"):
+        sp.icc(crossed, "plates")
+    with pytest.raises(ValueError, match="n_boot=-1"):
+        sp.icc(crossed, "plate", n_boot=-1)
