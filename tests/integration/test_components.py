@@ -317,9 +317,9 @@ def test_statspai_and_array_spellings():
     pd.testing.assert_frame_equal(smm.icc(result), result.icc(conf_int=True))
     crossed = smf.mixedlm("diameter ~ 1 + (1 | plate) + (1 | sample)", penicillin.load_pandas().data).fit()
     assert float(sp.icc(crossed, "plate")) == crossed.icc()["plate"]
-    with pytest.raises(ValueError, match="component='_cons'.*'plate', 'sample'"):
+    with pytest.raises(ValueError, match=r"component='_cons'.*'plate'"):
         sp.icc(crossed)
-    with pytest.raises(ValueError, match="component='plates'.*Did you mean 'plate'"):
+    with pytest.raises(ValueError, match=r"component='plates'.*Did you mean 'plate'"):
         sp.icc(crossed, "plates")
     with pytest.raises(ValueError, match="n_boot=-1"):
         sp.icc(crossed, "plate", n_boot=-1)
