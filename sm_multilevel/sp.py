@@ -376,7 +376,8 @@ def icc(result, component=None, alpha=0.05, n_boot=0, seed=None) -> ICCResult:
             f"{suggest(str(component), names)} There are {', '.join(map(repr, names)) or 'none'}."
         )
     row = table.loc[component]
-    return ICCResult(*(float(row[c]) for c in ("estimate", "se", "ci_lower", "ci_upper")), float(alpha))
+    estimate, se, lower, upper = (float(row[c]) for c in ("estimate", "se", "ci_lower", "ci_upper"))
+    return ICCResult(estimate, se, lower, upper, float(alpha))
 
 
 # Options of the models that are columns, under the names they have here.

@@ -88,7 +88,9 @@ def overview(result: Any, facts: Facts, yname: str | None) -> tuple[Pairs, Pairs
     (left if result.family is None else right).append(("Covariance Type:", result.cov_type))
     right += _quadrature_error(result)
     more = [(_WEIGHT_WORDS[kind], short(name) or "yes") for kind, name in facts.weights]
-    if result.use_t:
+    if result.reference is not None:
+        more.append(("Degrees of freedom:", result.reference.label))
+    elif result.use_t:
         more.append(("Df Residuals:", count(result.df_resid)))
     if facts.n_dropped:
         more.append(("Rows dropped (NaN):", str(facts.n_dropped)))
@@ -193,7 +195,7 @@ class _Line:
     group: str
     name: str
     row: int
-    before: Sequence[float]
+    before: Sequence[float] | np.ndarray
 
 
 def notes(result: Any, facts: Facts, eform: bool) -> list[str]:

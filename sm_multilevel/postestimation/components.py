@@ -229,7 +229,7 @@ def joint_components(result: Any) -> Components:
     linear = result.residual_variance is not None
     components = ComponentMap(model.effects, linear)
     with one_blas_thread():
-        theta, sigma2, cov = (_linear if linear else _generalised)(result, components)
+        theta, sigma2, cov, flat = (_linear if linear else _generalised)(result, components)
     values, jacobian = components(theta, sigma2)
     zero = _at_zero(components, theta)
     jacobian[zero] = 0.0
@@ -237,11 +237,12 @@ def joint_components(result: Any) -> Components:
     one = np.array([not e.is_variance for e in components.entries], dtype=bool) & ~zero
     one &= 1.0 - np.minimum(sdcor * sdcor, 1.0) < _ONE
     head = len(cov) - jacobian.shape[1]
-    tail = cov[head:, head:]
-    return Components(
-        components, theta, sigma2, values, jacobian @ tail @ jacobian.T, jacobian @ cov[head:, :head],
-        cov[:head, :head], zero, one,
-    )  # fmt: skip
+    with_params, joint = jacobian @ cov[head:, :head], jacobian @ cov[head:, head:] @ jacobian.T
+    # Rotations of a singular Lambda change no component; what else has no information has no standard error.
+    lost = (np.abs(jacobian @ flat) > 1e-3 * np.abs(values).max()).any(axis=1)
+    with_params[lost] = np.nan
+    joint[lost, :] = joint[:, lost] = np.nan
+    return Components(components, theta, sigma2, values, joint, with_params, cov[:head, :head], zero, one)
 
 
 def component_values(components: ComponentMap, terms, scale: float | None) -> np.ndarray:
@@ -286,18 +287,23 @@ def _held_directions(components, theta):
 
 
 def _restricted_inverse(info, free):
-    """free (free' info free)^+ free'; directions without information are no part of it."""
+    """free (free' info free)^+ free', and the directions without information, which are no part of it."""
     inside = free.T @ info @ free
+    if not np.isfinite(inside).all():
+        return np.full(info.shape, np.nan), free[:, :0]
     size = np.sqrt(np.abs(np.diag(inside)))
     size = np.where(size > 0, size, 1.0)
     values, vectors = np.linalg.eigh(inside / np.outer(size, size))
+    if values.size and values[0] < -1e-6:  # no maximum of the likelihood
+        return np.full(info.shape, np.nan), free[:, :0]
     keep = values > _FLAT
-    half = free @ (vectors[:, keep] / np.sqrt(values[keep]) / size[:, None])
-    return half @ half.T
+    moves = free @ (vectors / size[:, None])
+    half = moves[:, keep] / np.sqrt(values[keep])
+    return half @ half.T, moves[:, ~keep]
 
 
 def _linear(result, components):
-    """theta, sigma^2, and the covariance of beta, theta and sigma^2."""
+    """theta, sigma^2, the covariance of beta, theta and sigma^2, and directions of the last two without information."""
     objective = result.model.objective(result.reml)
     theta = result.record.theta_standard
     state = objective.standard_state(theta)
@@ -306,7 +312,7 @@ def _linear(result, components):
     for j, step in enumerate(_STEP * np.eye(k)):
         ahead, behind = objective.point(theta + step).gradient(), objective.point(theta - step).gradient()
         hessian[j] = (ahead - behind) / (2.0 * _STEP)
-    inverse = _restricted_inverse(0.25 * (hessian + hessian.T), _held_directions(components, theta))
+    inverse, flat = _restricted_inverse(0.25 * (hessian + hessian.T), _held_directions(components, theta))
     pull = components.effects.chain([-2.0 * e @ u.T for e, u in zip(state.e, state.modes, strict=True)])
     slope = pull / state.deviance.df
     p = len(np.asarray(result.params))
@@ -315,18 +321,21 @@ def _linear(result, components):
     cov[p:-1, p:-1] = inverse
     cov[p:-1, -1] = cov[-1, p:-1] = inverse @ slope
     cov[-1, -1] = 2.0 * s * s / state.deviance.df + slope @ inverse @ slope
-    return theta, s, cov
+    return theta, s, cov, np.vstack([flat, slope @ flat])
 
 
 def _generalised(result, components):
-    """theta, 1, and the covariance of natural params and theta; psi at zero is held."""
+    """theta, 1, the covariance of natural params and theta, and directions of theta without information.
+
+    psi at zero is held.
+    """
     z = result.z_standard
     space, head = result.model.space(), len(np.asarray(result.params))
     held = np.zeros(head, dtype=bool)
     held[result.model.k_fixed :] = space.psi_at_zero(z)
     free = linalg.block_diag(np.eye(head)[:, ~held], _held_directions(components, z[head:]))
     info = 0.5 * result.record.hessian
-    cov = _restricted_inverse(info, free) if np.isfinite(info).all() else np.full(info.shape, np.nan)
+    cov, flat = _restricted_inverse(info, free)
     back = np.eye(len(z))
     back[:head, :head] = result.standard_jacobian
-    return z[head:], 1.0, back @ cov @ back.T
+    return z[head:], 1.0, back @ cov @ back.T, flat[head:]
