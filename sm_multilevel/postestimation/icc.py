@@ -137,18 +137,18 @@ def icc_table(result: Any, scale: str, slopes: str, alpha: float) -> pd.DataFram
     names, function = result.icc_function(c.map, scale, slopes)
     params = np.asarray(result.params, dtype=float)
     estimate = np.asarray(function(c.values, params))
-    slopes = []
+    gradients = []
     for which, (at, held) in enumerate(((c.values, c.at_zero), (params, np.diag(c.cov_params) == 0.0))):
-        slope = np.zeros((len(estimate), len(at)))
+        part = np.zeros((len(estimate), len(at)))
         for j in np.flatnonzero(~held):
             step = _STEP * max(abs(at[j]), 1e-3)
             ends = [at.copy(), at.copy()]
             ends[0][j] += step
             ends[1][j] -= step
             ahead, behind = (function(e, params) if which == 0 else function(c.values, e) for e in ends)
-            slope[:, j] = (np.asarray(ahead) - np.asarray(behind)) / (2.0 * step)
-        slopes.append(slope)
-    gradient = np.hstack(slopes)
+            part[:, j] = (np.asarray(ahead) - np.asarray(behind)) / (2.0 * step)
+        gradients.append(part)
+    gradient = np.hstack(gradients)
     cov = np.block([[c.cov, c.with_params], [c.with_params.T, c.cov_params]])
     variance = np.einsum("gi,ij,gj->g", gradient, cov, gradient)
     inside = (estimate > 0) & (estimate < 1) & (variance > 0)
