@@ -28,7 +28,7 @@ from sm_multilevel.random_effects import RandomEffects, constant_column
 __all__ = ["MultilevelModel"]
 
 # statsmodels' own machinery passes these; they have no meaning here.
-_HOSTS = ("missing_idx", "model_spec", "formula", "use_sqrt")
+_HOSTS = ("missing_idx", "model_spec", "formula", "use_sqrt", "use_sparse")
 
 
 class MultilevelModel(LikelihoodModel):
@@ -166,11 +166,15 @@ class MultilevelModel(LikelihoodModel):
 
     def _check_design(self, design) -> None:
         """Raise for a response, or random terms, that the model cannot have."""
+        self._check_response(design)
+        single = self._reader.kind != "numeric" and design.n_trials is None
+        check_random_terms(design, self._residual, single)
+
+    def _check_response(self, design) -> None:
+        """Raise for a response without variation."""
         kind = self._reader.kind
         refused = None if self._residual or kind == "ordered" else (0.0,) if kind == "numeric" else (0.0, 1.0)
         check_response(design.endog, design.endog_name, refused)
-        single = kind != "numeric" and design.n_trials is None
-        check_random_terms(design, self._residual, single)
 
     def _independent(self, design) -> list[int]:
         """Columns of the fixed part that those before them, or thresholds, do not contain."""
@@ -340,6 +344,10 @@ class MultilevelModel(LikelihoodModel):
         rows = range(len(old.endog)) if old.index is None else old.index
         reading = self._reader.again(endog, rows, old.n_trials, old.categories)
         design = replace(old, endog=reading.endog, n_trials=reading.n_trials, categories=reading.categories)
+        return self.with_design(design)
+
+    def with_design(self, design):
+        """The same model on other rows; their columns are those that the fit used."""
         model = type(self)(None, None, design=design, **self._own)
         # The design has lost the columns that were dropped; new data have them.
         model.all_exog_names, model.kept_columns = self.all_exog_names, self.kept_columns

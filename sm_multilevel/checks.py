@@ -13,6 +13,7 @@ from sm_multilevel.objectives.gaussian import PerfectFitError
 
 __all__ = [
     "check_alpha",
+    "check_count",
     "check_fit_options",
     "check_flag",
     "check_maxiter",
@@ -81,6 +82,13 @@ def check_alpha(alpha) -> float:
     return value
 
 
+def check_count(name: str, value, what: str) -> int:
+    """A whole number, 1 or more."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1:
+        return int(value)
+    raise ValueError(f"{name}={value!r}: give {what}, at least one.")
+
+
 def check_flag(name: str, value) -> bool:
     """An option that is True or False: text such as ``reml="ML"`` would count as True."""
     if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, np.integer)) and value in (0, 1)):
@@ -105,7 +113,7 @@ def check_method(method) -> str:
     return name
 
 
-def check_fit_options(method, maxiter, cov_type, use_t, alpha, others):
+def check_fit_options(method, maxiter, use_t, alpha, others):
     """What `fit` of all models takes: its method, maxiter, use_t and alpha, checked.
 
     Raises
@@ -115,8 +123,6 @@ def check_fit_options(method, maxiter, cov_type, use_t, alpha, others):
     """
     # statsmodels' own methods pass these to any model.
     check_option("fit", others, allowed=("full_output", "retall", "skip_hessian", "gtol"))
-    if cov_type != "nonrobust":
-        raise ValueError(f"cov_type={cov_type!r} is not available for mixed models yet; use 'nonrobust'.")
     use_t = None if use_t is None else check_flag("use_t", use_t)
     return check_method(method), check_maxiter(maxiter), use_t, check_alpha(alpha)
 

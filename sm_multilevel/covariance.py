@@ -57,6 +57,19 @@ class Covariance(ABC):
         """Number of elements of theta for q columns."""
         return self.basis(q).shape[0]
 
+    def span(self, q: int) -> np.ndarray:
+        """Orthonormal basis of the symmetric matrices that G = Lambda Lambda' spans; shape (c, q, q).
+
+        G as a linear function of its own elements, where theta's is quadratic: c may differ from the
+        length of theta.
+        """
+        basis = self.basis(q)
+        # As many covariances in general position as there can be dimensions span what all of them do.
+        thetas = np.random.default_rng(0).standard_normal((q * (q + 1) // 2, len(basis)))
+        lams = np.tensordot(thetas, basis, axes=1)
+        _, values, vectors = np.linalg.svd((lams @ lams.transpose(0, 2, 1)).reshape(-1, q * q), full_matrices=False)
+        return vectors[values > 1e-10 * values.max()].reshape(-1, q, q)
+
     def factor(self, theta: np.ndarray, q: int) -> np.ndarray:
         """Lambda, shape (q, q)."""
         return np.tensordot(theta, self.basis(q), axes=1)
@@ -70,6 +83,10 @@ class Covariance(ABC):
         """theta of the covariance W G W'."""
         half = w @ self.factor(theta, w.shape[0])
         return self.from_covariance(half @ half.T)
+
+    def transform_many(self, thetas: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """`transform` of many theta, shape (B, k)."""
+        return np.stack([self.transform(theta, w) for theta in thetas])
 
     def open(self, theta: np.ndarray, q: int, eps: float) -> np.ndarray:
         """A theta near this one whose Lambda is not singular (null space raised to eps)."""
@@ -181,6 +198,15 @@ class Unstructured(Covariance):
 
     def transform(self, theta, w):
         return self._from_half(w @ self.factor(theta, w.shape[0]))
+
+    def transform_many(self, thetas, w):
+        q = w.shape[0]
+        half = w @ np.einsum("bk,kij->bij", thetas, self.basis(q))
+        low = np.linalg.qr(half.swapaxes(1, 2), mode="r").swapaxes(1, 2)
+        diagonal = np.einsum("bii->bi", low)
+        low = low * np.where(diagonal < 0, -1.0, 1.0)[:, None, :]
+        columns = [low[:, j:, j] for j in range(q)]
+        return np.hstack(columns)
 
     def open(self, theta, q, eps):
         null = self.null_projector(theta, q)

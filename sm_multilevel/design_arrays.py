@@ -190,6 +190,7 @@ def _default_names(x):
 def _array_terms(source, groups, exog_re, exog_vc, covariance):
     """(label, grouping values, columns, names, structure) of each term."""
     raw: list[tuple] = []
+    exog_vc = _by_name(source, exog_vc, groups)
     if isinstance(exog_re, Mapping):
         if groups is not None:
             raise ValueError("With a dict exog_re= the groups are in it; leave groups= out.")
@@ -236,3 +237,52 @@ def _re_columns(source, value):
     if not isinstance(value, (pd.DataFrame, pd.Series)):
         names = ["Intercept" if np.ptp(matrix[:, j]) == 0 and matrix[0, j] == 1 else n for j, n in enumerate(names)]
     return matrix, tuple(names)
+
+
+def _by_name(source, exog_vc, groups):
+    """``exog_vc=`` as name -> columns; also of statsmodels' VCSpec, or of dicts of matrices by group."""
+    if hasattr(exog_vc, "mats") and hasattr(exog_vc, "names"):
+        names, given = list(exog_vc.names), exog_vc.mats
+        labels = exog_vc.colnames
+        if names != sorted(names):
+            raise ValueError(
+                f"exog_vc= has the components {', '.join(names)}; give them in alphabetical order, which is that of "
+                "result.vcomp."
+            )
+    elif isinstance(exog_vc, Mapping) and any(isinstance(v, Mapping) for v in exog_vc.values()):
+        names, given, labels = list(exog_vc), list(exog_vc.values()), None
+    else:
+        return exog_vc
+    if not names:
+        return None
+    values = source.vector(groups, "groups")
+    if missing_mask(values).any():
+        raise ValueError("groups= has missing values, and exog_vc= matrices by group. Drop these rows from both.")
+    levels = sorted(set(np.asarray(values, dtype=object).tolist()))
+    codes = pd.Index(levels, dtype=object).get_indexer(pd.Index(np.asarray(values, dtype=object), dtype=object))
+    out = {}
+    for k, (name, blocks) in enumerate(zip(names, given)):
+        if isinstance(blocks, Mapping):
+            lost = [level for level in levels if level not in blocks]
+            if lost:
+                raise ValueError(f"exog_vc[{name!r}] has no matrix of the group {lost[0]!r}.")
+            blocks = [blocks[level] for level in levels]
+        if len(blocks) != len(levels):
+            raise ValueError(f"exog_vc {name!r} has matrices of {len(blocks)} groups; there are {len(levels)}.")
+        whole, columns = _stacked(f"exog_vc {name!r}", blocks, levels, codes, labels and labels[k])
+        out[str(name)] = pd.DataFrame(whole, index=source.frame.index, columns=columns)
+    return out
+
+
+def _stacked(what, blocks, levels, codes, labels):
+    """Matrices by group as one of all rows, with zeros where a group has fewer columns than others."""
+    dense = [np.asarray(b.toarray() if hasattr(b, "toarray") else b, dtype=float) for b in blocks]
+    dense = [b[:, None] if b.ndim == 1 else b for b in dense]
+    for level, block, count in zip(levels, dense, np.bincount(codes, minlength=len(levels)), strict=True):
+        if block.ndim != 2 or len(block) != count:
+            raise ValueError(f"{what}: the matrix of the group {level!r} has shape {block.shape}; it has {count} rows.")
+    width = max(b.shape[1] for b in dense)
+    whole = np.zeros((len(codes), width))
+    whole[np.argsort(codes, kind="stable")] = np.vstack([np.pad(b, ((0, 0), (0, width - b.shape[1]))) for b in dense])
+    own = labels is not None and all(list(c) == list(labels[0]) for c in labels) and len(set(labels[0])) == width
+    return whole, list(map(str, labels[0])) if own else [str(j) for j in range(width)]

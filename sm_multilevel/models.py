@@ -15,10 +15,14 @@ from sm_multilevel.checks import (
     check_not_exact,
     start_theta,
 )
+from sm_multilevel.covariance import Diagonal
 from sm_multilevel.estimation.fit import estimate
+from sm_multilevel.mixedlm_options import check_host_options, free_pattern, start_values
 from sm_multilevel.objectives.crossprod import cross_products
 from sm_multilevel.objectives.linear import LinearObjective
 from sm_multilevel.objectives.unprofiled import hessian, loglike, score
+from sm_multilevel.postestimation.df import check_df
+from sm_multilevel.postestimation.robust import check_robust, robust_result
 from sm_multilevel.results import MixedLMResults, MixedLMResultsWrapper
 
 __all__ = ["MixedLM"]
@@ -40,7 +44,7 @@ class MixedLM(MultilevelModel):
         ``{name: (groups, columns)}`` gives several, possibly crossed, terms.
     exog_vc : dict, optional
         Variance components within groups: name -> array (n, k) of columns with one
-        common variance.
+        common variance; or a VCSpec, or dicts of matrices by group, of statsmodels.
     covariance : str, list or dict
         ``"unstructured"``, ``"diagonal"``, ``"identity"`` or ``"exchangeable"``.
     offset : array_like, shape (n,), optional
@@ -127,9 +131,11 @@ class MixedLM(MultilevelModel):
         cov_type="nonrobust",
         cov_kwds=None,
         use_t=None,
+        df=None,
         disp=False,
         callback=None,
         alpha=0.05,
+        free=None,
         **kwargs,
     ):
         """Estimate the model; the model itself is not changed.
@@ -139,7 +145,7 @@ class MixedLM(MultilevelModel):
         start_params : array_like, optional
             Starting theta (as ``result.theta``), or a packed vector as
             ``result.params_packed``, or a vector of fixed effects (which needs no start
-            and is ignored).
+            and is ignored), or statsmodels' MixedLMParams.
         reml : bool
             Restricted (default) or full maximum likelihood.
         method : str or list of str
@@ -147,16 +153,27 @@ class MixedLM(MultilevelModel):
             ``"nm"``. Where it fails the others are tried, and the record says so.
         maxiter : int
             Most iterations of one attempt.
-        cov_type : {"nonrobust"}
-            Covariance of the fixed effects.
+        cov_type : str
+            ``"nonrobust"`` (default): sigma^2 (X'V^-1 X)^-1. ``"robust"``: the sandwich of
+            clusters, the top level of the model. ``"cluster"``: of the clusters in
+            ``cov_kwds={"groups": ...}``. ``"CR0"``, ``"CR1"``, ``"CR1S"``, ``"CR2"``: by correction;
+            see ``result.get_robustcov_results``.
+        cov_kwds : dict, optional
+            Its options.
         use_t : bool, optional
             t instead of normal distributions, with ``df_resid`` degrees of freedom.
+        df : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
+            Degrees of freedom of t and F tests and of intervals; see ``result.with_df``. Default
+            as `use_t` says.
         disp : bool
             Print the record of the fit.
         callback : callable, optional
             Called with theta after every iteration.
         alpha : float
             Default of the result's intervals and summaries: their level is 1 - alpha.
+        free : MixedLMParams, optional
+            statsmodels' mask of what is estimated, all of it or all but the covariances: with
+            ``cov_re=np.eye(q)`` the result is that of the model with ``covariance="diagonal"``.
 
         Returns
         -------
@@ -183,9 +200,16 @@ class MixedLM(MultilevelModel):
         """
         began = time.perf_counter()
         self.require_data("fit()")
-        method, maxiter, use_t, alpha = check_fit_options(method, maxiter, cov_type, use_t, alpha, kwargs)
+        kwargs = check_host_options(kwargs)
+        if free is not None:
+            return self.with_free(free, start_params).fit(
+                start_params, reml, method, maxiter, cov_type, cov_kwds, use_t, df, disp, callback, alpha, **kwargs
+            )
+        method, maxiter, use_t, alpha = check_fit_options(method, maxiter, use_t, alpha, kwargs)
         reml = check_flag("reml", reml)
-        start = start_theta(start_params, self.k_fixed, self.effects.n_params)
+        robust = check_robust(self, cov_type, cov_kwds, reml=reml, use_t=use_t, df=df)
+        df, use_t = check_df(df, use_t, reml=reml, cov_type=cov_type, layout=self.effects.layout)
+        start = start_theta(start_values(start_params, self.random), self.k_fixed, self.effects.n_params)
         with one_blas_thread():
             objective = self.objective(reml)
             record = estimate(objective, method=method, start=start, maxiter=maxiter, callback=callback)
@@ -193,7 +217,20 @@ class MixedLM(MultilevelModel):
             record = replace(record, seconds=time.perf_counter() - began)
             self._report(record, disp)
             result = MixedLMResults(self, record, state, reml=reml, use_t=use_t, start_params=start_params, alpha=alpha)
-        return MixedLMResultsWrapper(result)
+        if robust is not None:
+            return robust_result(result, robust)
+        wrapped = MixedLMResultsWrapper(result)
+        return wrapped if df is None else wrapped.with_df(df)
+
+    def with_free(self, free, start_params=None):
+        """The model in which what statsmodels' mask `free` has as 0 is zero; see `fit`."""
+        design = free_pattern(self.design, free, start_params)
+        if design is self.design:
+            return self
+        model = self.with_design(design)
+        if model.formula is not None:
+            model._settings = dict(model._settings, covariance=Diagonal.name)
+        return model
 
     @property
     def k_fixed(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,8 @@ from sm_multilevel.objectives.marginal import MarginalObjective
 from sm_multilevel.objectives.modes import NoModeError
 from sm_multilevel.objectives.rows import Rows, bind_rows
 from sm_multilevel.objectives.space import JointSpace
+from sm_multilevel.postestimation.df import check_df
+from sm_multilevel.postestimation.robust import check_robust, robust_result
 from sm_multilevel.results_glm import MixedGLMResults, MixedGLMResultsWrapper
 
 __all__ = ["GeneralizedModel", "MENegBin", "MEOLogit", "MixedGLM"]
@@ -93,6 +96,35 @@ class GeneralizedModel(MultilevelModel):
             self._bound_rows = _Bound(rows, response, change, centre, order)
         return self._bound_rows
 
+    def rebound(self, endog):
+        """This model with other numbers as its response, on the rows as they are sorted and standardised.
+
+        Parameters
+        ----------
+        endog : ndarray, shape (n,)
+            As in ``model.endog``. Nothing is read or built again; only the response is checked.
+
+        Returns
+        -------
+        GeneralizedModel
+            For `fit_marginal` alone: all but the response is shared with this model.
+
+        Raises
+        ------
+        ValueError
+            For a response that the family cannot have, or that has no fit.
+        """
+        bound = self.bound()
+        model = copy.copy(self)
+        model.design = replace(self.design, endog=endog)
+        model._check_response(model.design)
+        data = model.design.response_data()
+        self.family.check(data, model.design.endog_name)
+        whole = self.family.bind(data)
+        model.endog, model.response = endog, whole if bound.order is None else whole.take(bound.order)
+        model._bound_rows = replace(bound, response=model.response)
+        return model
+
     def __getstate__(self):
         # Made again when needed; it holds what does not pickle.
         return {**self.__dict__, "_bound_rows": None}
@@ -125,6 +157,7 @@ class GeneralizedModel(MultilevelModel):
         cov_type="nonrobust",
         cov_kwds=None,
         use_t=None,
+        df=None,
         disp=False,
         callback=None,
         alpha=0.05,
@@ -147,10 +180,17 @@ class GeneralizedModel(MultilevelModel):
             Where it fails the others are tried, and the record says so.
         maxiter : int
             Most iterations of one attempt.
-        cov_type : {"nonrobust"}
-            Covariance of the estimates: the inverse of the joint observed information.
+        cov_type : str
+            ``"nonrobust"`` (default): the inverse of the joint observed information. ``"robust"``: the sandwich of
+            clusters, the top level of the model. ``"cluster"``: of the clusters in
+            ``cov_kwds={"groups": ...}``. ``"CR0"``, ``"CR1"``, ``"CR1S"``: by correction;
+            see ``result.get_robustcov_results``.
+        cov_kwds : dict, optional
+            Its options.
         use_t : bool, optional
             t instead of normal distributions.
+        df : {"residual", "normal"}, optional
+            The same by the linear model's name of the option; its others do not exist here.
         disp : bool
             Print the record of the fit.
         callback : callable, optional
@@ -169,15 +209,17 @@ class GeneralizedModel(MultilevelModel):
         """
         began = time.perf_counter()
         self.require_data("fit()")
-        method, maxiter, use_t, alpha = check_fit_options(method, maxiter, cov_type, use_t, alpha, kwargs)
+        method, maxiter, use_t, alpha = check_fit_options(method, maxiter, use_t, alpha, kwargs)
         points = check_nagq(nAGQ, self)
+        robust = check_robust(self, cov_type, cov_kwds, nAGQ=points, use_t=use_t, df=df)
+        _, use_t = check_df(df, use_t, linear=False)
         start = start_packed(start_params, self.k_fixed, self.response.n_psi, self.effects.n_params)
         with one_blas_thread():
             fitted = fit_marginal(self, points, method=method, start=start, maxiter=maxiter, callback=callback)
             record = fitted.record = replace(fitted.record, seconds=time.perf_counter() - began)
             self._report(record, disp, fitted.warnings)
             result = MixedGLMResults(self, fitted, use_t=use_t, start_params=start_params, alpha=alpha)
-        return MixedGLMResultsWrapper(result)
+        return MixedGLMResultsWrapper(result) if robust is None else robust_result(result, robust)
 
     def _unpack(self, params):
         self.require_data("The likelihood")

@@ -219,6 +219,14 @@ class RandomEffects:
         """theta in the user's columns, from the standardised ones."""
         return self.map_terms(theta, lambda i, t, part: t.covariance.transform(part, self.standardizers[i]))
 
+    def to_user_many(self, thetas: np.ndarray) -> np.ndarray:
+        """`to_user` of many theta, shape (B, k)."""
+        parts = [
+            t.covariance.transform_many(thetas[:, s], w)
+            for t, s, w in zip(self.terms, self.slices, self.standardizers, strict=True)
+        ]
+        return np.hstack(parts)
+
     def from_user(self, theta: np.ndarray) -> np.ndarray:
         """theta in the standardised columns."""
         return self.map_terms(

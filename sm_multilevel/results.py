@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import statsmodels.base.wrapper as wrap
 
+from sm_multilevel.checks import check_option
+from sm_multilevel.mixedlm_options import SEARCH_OPTIONS
+from sm_multilevel.postestimation import df as _df
 from sm_multilevel.postestimation import icc as _icc
 from sm_multilevel.postestimation import predict as _predict
+from sm_multilevel.postestimation import profile_re as _profile_re
 from sm_multilevel.postestimation.r_squared import r_squared as _r_squared
 from sm_multilevel.results_base import MultilevelResults, MultilevelResultsWrapper
 
@@ -39,7 +43,7 @@ class MixedLMResults(MultilevelResults):
             model, record, state.data.scaling.beta(state.beta), state.cov_beta() / state.sigma2, state.sigma2,
             theta=record.theta, nobs=state.data.nobs, use_t=use_t, start_params=start_params, alpha=alpha, state=state,
         )  # fmt: skip
-        self.cov_kwds = {"description": "sigma^2 (X'V^-1 X)^-1 at the estimated components."}
+        self.cov_kwds = {"description": _df.MODEL_BASED}
         self.reml = reml
         self.method = "REML" if reml else "ML"
         self.k_params = len(self.params) + len(record.theta) + 1
@@ -51,7 +55,8 @@ class MixedLMResults(MultilevelResults):
 
     def fit_options(self):
         """Options of `fit` with which this result was made."""
-        return {"reml": self.reml, "method": self.record.method, "use_t": self.use_t}
+        df = _df.df_option(self.reference)
+        return {"reml": self.reml, "method": self.record.method, "use_t": None if df else self.use_t, "df": df}
 
     @property
     def params_packed(self) -> np.ndarray:
@@ -143,11 +148,59 @@ class MixedLMResults(MultilevelResults):
             ``summary_frame()`` has ``mean, mean_se, mean_ci_lower, mean_ci_upper,
             obs_ci_lower, obs_ci_upper``. With random effects the intervals include the
             uncertainty of their prediction; population ones include the random effects'
-            variance in the prediction interval.
+            variance in the prediction interval. After `with_df`, confidence intervals of
+            population values are t intervals with the degrees of freedom of each row; for
+            predicted random effects and for new observations there are none, and their
+            intervals are normal.
         """
         new = data if exog is None else exog
         rows = _predict.rows_of(self.model, new, include_random, transform, new_levels)
         return _predict.prediction(self, rows, weights)
+
+    def profile_re(self, re_ix, vtype, num_low=5, dist_low=1.0, num_high=5, dist_high=1.0, **fit_kwargs):
+        """The profile likelihood of a variance on a grid, as statsmodels' MixedLM gives it.
+
+        For intervals and standard deviations see `profile`, which takes no grid.
+
+        Parameters
+        ----------
+        re_ix : int or str
+            With ``vtype="re"`` the place of the column in `cov_re`; with "vc" the name of a variance component.
+        vtype : {"re", "vc"}
+        num_low, num_high : int
+            Points below and above the estimate.
+        dist_low, dist_high : float
+            How far they go from it.
+        **fit_kwargs
+            statsmodels' options of a fit; the search needs none of them.
+
+        Returns
+        -------
+        ndarray, shape (num_low + 1 + num_high, 2)
+            Values of the variance, ascending, and the log-likelihood maximised over everything else; restricted after
+            REML.
+
+        Raises
+        ------
+        ValueError
+            For an unknown variance, or `dist_low` not below the estimate; if the data are gone.
+
+        Notes
+        -----
+        statsmodels holds the variance's ratio to the residual variance and reports the product with the scale found
+        there: values that were not asked for, and at them a likelihood that is not the highest.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import dietox
+        >>> df = dietox.load_pandas().data
+        >>> result = smf.mixedlm("Weight ~ Time", df, groups="Pig").fit()
+        >>> result.profile_re(0, "re", num_low=1, num_high=1, dist_low=10, dist_high=10).round(2).tolist()
+        [[30.39, -2406.27], [40.39, -2404.78], [50.39, -2405.55]]
+        """
+        check_option("profile_re", fit_kwargs, SEARCH_OPTIONS)
+        return _profile_re.profile_re(self, re_ix, vtype, num_low, dist_low, num_high, dist_high)
 
     def draw(self, eta, rng) -> np.ndarray:
         """A response for each row, given its linear predictor."""

@@ -19,7 +19,9 @@ from sm_multilevel.postestimation import ranef as _ranef
 from sm_multilevel.postestimation import varcorr as _varcorr
 from sm_multilevel.postestimation.facts import Facts
 from sm_multilevel.postestimation.facts import facts as _facts
+from sm_multilevel.postestimation.robust import chosen_options, without_rows
 from sm_multilevel.postestimation.solution import term_covariances, term_solutions
+from sm_multilevel.results_display import DisplayMethods
 from sm_multilevel.results_inference import InferenceMethods
 
 __all__ = ["CallableFloat", "MultilevelResults", "MultilevelResultsWrapper"]
@@ -32,7 +34,7 @@ class CallableFloat(float):
         return float(self)
 
 
-class MultilevelResults(InferenceMethods):
+class MultilevelResults(InferenceMethods, DisplayMethods):
     """What the results of all models share.
 
     Not used directly.
@@ -190,7 +192,7 @@ class MultilevelResults(InferenceMethods):
         >>> res.varcorr()["grp"].tolist(), res.varcorr()["sdcor"].round(3).tolist()
         (['Subject', 'Residual'], [37.124, 30.991])
         >>> res.varcorr(conf_int=True)[["sdcor_lower", "sdcor_upper"]].round(2).values.tolist()
-        [[26.01, 52.98], [27.78, 34.57]]
+        [[25.91, 53.19], [27.78, 34.57]]
         """
         frame = _varcorr.varcorr(self.term_covariances, self.residual_variance)
         if not check_flag("conf_int", conf_int):
@@ -237,7 +239,7 @@ class MultilevelResults(InferenceMethods):
         >>> df = sleepstudy.load_pandas().data
         >>> res = smf.mixedlm("Reaction ~ Days + (1 | Subject)", df).fit()
         >>> res.icc(conf_int=True).round(3).loc["Subject"].tolist()
-        [0.589, 0.083, 0.423, 0.737]
+        [0.589, 0.093, 0.403, 0.753]
         """
         if check_flag("conf_int", conf_int):
             alpha = self.default_alpha if alpha is None else alpha
@@ -323,7 +325,9 @@ class MultilevelResults(InferenceMethods):
         -------
         MultilevelResults
         """
-        return self.model.with_response(endog).fit(start_params=self.params_packed, **self.fit_options())
+        return self.model.with_response(endog).fit(
+            start_params=self.params_packed, **self.fit_options(), **chosen_options(self)
+        )  # fmt: skip
 
     def update(self, formula, data=None, **kwargs):
         """Fit a changed formula to the same data; ``.`` stands for the old side.
@@ -339,7 +343,7 @@ class MultilevelResults(InferenceMethods):
         """
         model = self.model.updated(_expand(formula, self.model.formula), data, kwargs,
                                    EvalEnvironment.capture(1))  # fmt: skip
-        return model.fit(**self.fit_options())
+        return model.fit(**self.fit_options(), **chosen_options(self))
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -385,6 +389,7 @@ class MultilevelResults(InferenceMethods):
             # Computed while the data are there.
             _ = self.facts, self.term_solutions
             self.model.forget_arrays()
+        self.cov_kwds = without_rows(self.cov_kwds)
         super().remove_data()
 
     remove_data.__doc__ = LikelihoodModelResults.remove_data.__doc__

@@ -137,10 +137,10 @@ class MixedGLMResults(MultilevelResults):
             self._cache["pvalues"] = values
         return self._cache["pvalues"]
 
-    def conf_int(self, alpha=None, **kwargs):
+    def conf_int(self, alpha=None, method="wald", **kwargs):
         """Confidence intervals at level 1 - alpha; default `default_alpha`.
 
-        Those of alpha and dispersion are made on the scale of their logarithm; they are NaN
+        Those of alpha and dispersion are by "wald" made on the scale of their logarithm; they are NaN
         where alpha is estimated as zero. Where alpha is smaller than its standard error its
         logarithm has no useful one, and the interval is estimate +- z SE, cut off at zero.
 
@@ -148,7 +148,9 @@ class MixedGLMResults(MultilevelResults):
         -------
         DataFrame or ndarray, shape (p + r, 2)
         """
-        out = np.array(super().conf_int(alpha, **kwargs), dtype=float).reshape(-1, 2)
+        out = np.array(super().conf_int(alpha, method, **kwargs), dtype=float).reshape(-1, 2)
+        if method != "wald":
+            return out
         rows = self.positive
         value, error = np.asarray(self.params)[rows][:, None], np.asarray(self.bse)[rows][:, None]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

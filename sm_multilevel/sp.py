@@ -11,8 +11,9 @@ from sm_multilevel.covariance import STRUCTURES
 from sm_multilevel.formula.frame import as_frame, suggest
 from sm_multilevel.models import MixedLM
 from sm_multilevel.models_glm import MENegBin, MEOLogit, MixedGLM
+from sm_multilevel.postestimation.compare import lrtest
 
-__all__ = ["ICCResult", "icc", "megamma", "meglm", "melogit", "menbreg", "meologit", "mepoisson", "mixed"]
+__all__ = ["ICCResult", "icc", "lrtest", "megamma", "meglm", "melogit", "menbreg", "meologit", "mepoisson", "mixed"]
 
 # Names that mean something else in a formula.
 _RESERVED = {"TRUE", "FALSE", "NULL"}

@@ -9,6 +9,7 @@ import numpy as np
 from pandas import DataFrame
 from statsmodels.iolib import summary2 as _summary2
 from statsmodels.iolib.summary import Summary
+from statsmodels.iolib.table import SimpleTable
 
 from sm_multilevel import summary_words as words
 from sm_multilevel.checks import check_alpha, check_flag
@@ -17,6 +18,8 @@ from sm_multilevel.summary_layout import (
     WIDTH,
     MixedSummary,
     coefficient_table,
+    count,
+    degrees,
     halves,
     overview_table,
     set_halves,
@@ -26,7 +29,7 @@ from sm_multilevel.summary_layout import (
     total_width,
 )
 
-__all__ = ["summarize", "summarize2"]
+__all__ = ["brief", "summarize", "summarize2"]
 
 
 def summarize(
@@ -60,12 +63,9 @@ def summarize(
         With ``as_text``, ``as_html``, ``as_latex`` and ``as_csv``.
     """
     parts = _Parts(result, xname, alpha, eform)
-    facts, use_t = result.facts, bool(result.use_t)
+    facts = result.facts
     overview = overview_table(*words.overview(result, facts, yname))
-    estimates = [
-        coefficient_table(part.corner, part.label, part.numbers, part.names, parts.alpha, use_t, part.tested)
-        for part in parts
-    ]
+    estimates = parts.tables(bool(result.use_t))
     of_groups = table_of("Groups", *words.groups(facts))
     of_effects = table_of("Random effects", *words.random_part(result, facts, parts.alpha), texts=2)
     width = max(WIDTH, *map(total_width, ([overview], estimates, [of_groups], [of_effects])))
@@ -76,6 +76,31 @@ def summarize(
     overview.title = words.title(result) if title is None else title
     tables = [overview, *estimates, of_groups, of_effects]
     return MixedSummary(words.head(result), tables, words.notes(result, facts, parts.eform), width)
+
+
+def brief(result: Any) -> Summary:
+    """
+    The part of a summary that needs no pass over the rows.
+
+    Parameters
+    ----------
+    result : MultilevelResults
+
+    Returns
+    -------
+    statsmodels.iolib.summary.Summary
+        Coefficients and variance components, these without standard errors, and only where
+        remove_data() of another result of the model has left what they are computed from.
+    """
+    tables = _Parts(result, None, result.default_alpha, False).tables(bool(result.use_t))
+    if result.model.effects is not None or result._terms is not None:
+        tables.append(table_of("Random effects", *words.components(result), texts=3))
+    tables[0].title = words.title(result)
+    said = f"{result.method}, {count(result.nobs)} observations, log-likelihood {result.llf:.3f}."
+    note = "summary() adds standard errors of the variance components, R-squared, intraclass correlations and a test."
+    if result.model.design is None:
+        note = "The data are gone, by remove_data() of another result of the same model, and with them the rest."
+    return MixedSummary([*words.head(result), said], tables, [note], WIDTH)
 
 
 def summarize2(
@@ -136,10 +161,13 @@ class _Part:
         statistics, p-values, intervals.
     tested : bool
         Whether zero is a hypothesis.
+    df : ndarray or None
+        Degrees of freedom, where each coefficient has its own.
     """
 
-    def __init__(self, corner, label, names, numbers, tested):
+    def __init__(self, corner, label, names, numbers, tested, df=None):
         self.corner, self.label, self.names, self.numbers, self.tested = corner, label, names, numbers, tested
+        self.df = df
 
     def frame(self, alpha, use_t, float_format) -> DataFrame:
         """A table for statsmodels' second format."""
@@ -151,6 +179,8 @@ class _Part:
             texts = [[float_format % v if np.isfinite(v) else NO_NUMBER for v in row] for row in frame.to_numpy(float)]
             frame = DataFrame(texts, index=frame.index, columns=frame.columns)
             frame[frame.columns[2:4]] = ""
+        if self.df is not None:
+            frame.insert(3, "df", degrees(self.df) if self.tested else "")
         if self.label != "coef":
             frame = frame.rename(columns={"Coef.": self.label})
         return frame
@@ -171,15 +201,26 @@ class _Parts:
             with np.errstate(over="ignore"):
                 ratio = np.exp(params[:p])
                 first = ratio, ratio * bse[:p], *first[2:4], np.exp(interval[:p])
-        self._parts = [_Part("Fixed effects", label, names[:p], (result, *first), True)]
+        df = None if result.reference is None else np.asarray(result.df_coef)
+        own = None if df is None else df[:p]
+        self._parts = [_Part("Fixed effects", label, names[:p], (result, *first), True, own)]
         if len(params) > p:
             corner = "Response parameters" if result.family.has_intercept else "Cut-points"
             none = np.full(len(params) - p, np.nan)
             rest = (result, params[p:], bse[p:], none, none, interval[p:])
-            self._parts.append(_Part(corner, "coef", names[p:], rest, False))
+            self._parts.append(_Part(corner, "coef", names[p:], rest, False, None if df is None else df[p:]))
 
     def __iter__(self):
         return iter(self._parts)
+
+    def tables(self, use_t: bool) -> list[SimpleTable]:
+        """Tables for statsmodels' first format."""
+        return [
+            coefficient_table(
+                part.corner, part.label, part.numbers, part.names, self.alpha, use_t, part.tested, part.df
+            )
+            for part in self
+        ]
 
 
 def _names(result: Any, xname: Sequence[str] | None) -> list[str]:

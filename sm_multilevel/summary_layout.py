@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import html
+import re
 import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 from statsmodels.iolib.summary import Summary, summary_params, summary_return
-from statsmodels.iolib.table import SimpleTable
+from statsmodels.iolib.table import Cell, SimpleTable
 from statsmodels.iolib.tableformatting import fmt_base
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "Rows",
     "coefficient_table",
     "count",
+    "degrees",
     "halves",
     "natural_widths",
     "number_column",
@@ -67,12 +70,25 @@ class MixedSummary(Summary):
 
     def as_html(self) -> str:
         """Tables and notes as HTML."""
-        return "".join(f"<p>{html.escape(text)}</p>\n" for text in self.head) + super().as_html()
+        shown = copy.deepcopy(self)  # statsmodels takes a level such as "<lod" for a tag
+        for table in shown.tables:
+            table.title = html.escape(table.title or "")
+            for cell in (cell for row in table for cell in row):
+                cell.data = html.escape(str(cell.data), quote=False)
+        shown.extra_txt = html.escape(self.extra_txt, quote=False)
+        return "".join(f"<p>{html.escape(text)}</p>\n" for text in self.head) + Summary.as_html(shown)
 
     def as_latex(self) -> str:
         """Tables and notes as LaTeX."""
         notes = " \\newline\n ".join(_latex(line) for line in self.extra_txt.split("\n"))
         return "\n\n".join([*map(_latex, self.head), summary_return(self.tables, return_fmt="latex"), notes])
+
+    def as_markdown(self) -> str:
+        """Tables and notes as GitHub-flavoured Markdown."""
+        title = [f"**{_markdown(table.title)}**" for table in self.tables[:1] if table.title]
+        notes = "\\\n".join(_markdown(line) for line in self.extra_txt.split("\n"))
+        parts = [*title, *map(_markdown, self.head), *map(_markdown_table, self.tables), notes]
+        return "\n\n".join(part for part in parts if part)
 
     def as_csv(self) -> str:
         """Tables and notes as comma-separated values."""
@@ -87,6 +103,37 @@ def _latex(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": "$|$"}
     special.update({c: f"\\{c}" for c in "#$%&_{}"}, **{c: f"${c}$" for c in "<>"})
     return "".join(special.get(c, c) for c in text)
+
+
+def _markdown(text: str) -> str:
+    """Text in which nothing means emphasis, code, formulas, HTML or the end of a cell."""
+    text = re.sub(r"([\\`*|<$])", r"\\\1", text)
+    # Within a word, and between blanks, these mean nothing.
+    return re.sub(r"(?<!\w)_|_(?!\w)|(?<=\S)~|~(?=\S)", lambda found: f"\\{found[0]}", text)
+
+
+def _markdown_table(table: SimpleTable) -> str:
+    """A table whose columns of numbers are set to the right."""
+    rows = [[_markdown(str(cell.data).strip()) for cell in row] for row in table]
+    header = rows.pop(0) if table[0].datatype == "header" else [""] * len(rows[0])
+    right = [j > 0 and all(_is_number(row[j]) for row in rows) for j in range(len(header))]
+    widths = [max(3, *map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = [f"{'-' * (w - 1)}:" if r else f":{'-' * (w - 1)}" for w, r in zip(widths, right, strict=True)]
+    lines = [
+        [text.rjust(w) if r else text.ljust(w) for text, w, r in zip(row, widths, right, strict=True)]
+        for row in (header, *rows)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
+
+
+def _is_number(text: str) -> bool:
+    if text in ("", NO_NUMBER):
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 # -- names and numbers ------------------------------------------------------------------------
@@ -124,6 +171,11 @@ def number_column(values: Sequence[float], like: Sequence[float] | None = None) 
         return f"{value:.{decimals}f}" if 1e-4 <= abs(value) < 1e9 else f"{value:.4g}"
 
     return [one(v) for v in values]
+
+
+def degrees(values: Sequence[float]) -> list[str]:
+    """Degrees of freedom."""
+    return [NO_NUMBER if np.isnan(v) else f"{v:.2f}" if abs(v) < 1e4 else f"{v:.0f}" for v in values]
 
 
 # -- statsmodels' tables ----------------------------------------------------------------------
@@ -164,8 +216,9 @@ def overview_table(left: Pairs, right: Pairs) -> SimpleTable:
 
 
 def coefficient_table(
-    corner: str, label: str, numbers: tuple, names: list[str], alpha: float, use_t: bool, tested: bool = True
-) -> SimpleTable:
+    corner: str, label: str, numbers: tuple, names: list[str], alpha: float, use_t: bool, tested: bool = True,
+    df: Sequence[float] | None = None,
+) -> SimpleTable:  # fmt: skip
     """Estimates as statsmodels sets them.
 
     Parameters
@@ -176,11 +229,14 @@ def coefficient_table(
         As `statsmodels.iolib.summary.summary_params` takes it.
     tested : bool
         False: the columns of the test are empty.
+    df : sequence of float, optional
+        Degrees of freedom, in a column after the statistics.
     """
     if not names:
         # As many columns as the tables it stands with: LaTeX joins them.
+        empty = [[""] * (6 if df is None else 7)]
         return SimpleTable(
-            [[""] * 6], None, [f"No {corner.lower()}"], txt_fmt=dict(fmt_base, colwidths=None, data_fmts=["%s"])
+            empty, None, [f"No {corner.lower()}"], txt_fmt=dict(fmt_base, colwidths=None, data_fmts=["%s"])
         )
     table = summary_params(numbers, xname=names, alpha=alpha, use_t=use_t)
     table.output_formats["txt"].update(data_fmts=["%s"], colwidths=None)
@@ -192,6 +248,10 @@ def coefficient_table(
                 cell.data = ""
             elif str(cell.data).strip() == "nan":
                 cell.data = NO_NUMBER
+    if df is not None:
+        column = ["df", *(degrees(df) if tested else [""] * len(names))]
+        for row, text in zip(table, column, strict=True):
+            row.insert(4, Cell(text, datatype=row[3].datatype, row=row))
     return table
 
 

@@ -15,7 +15,7 @@ from sm_multilevel.postestimation.no_random import NoRandomTest
 from sm_multilevel.postestimation.varcorr import component_rows, display_order
 from sm_multilevel.summary_layout import NO_NUMBER, Pairs, Rows, count, number_column, short, shortened
 
-__all__ = ["Ratios", "groups", "head", "notes", "overview", "random_part", "ratios", "title"]
+__all__ = ["Ratios", "components", "groups", "head", "notes", "overview", "random_part", "ratios", "title"]
 
 _WEIGHT_WORDS = {
     "var_weights": "Precision weights:",
@@ -85,7 +85,8 @@ def overview(result: Any, facts: Facts, yname: str | None) -> tuple[Pairs, Pairs
     ]
     if facts.n_trials is not None:
         right.insert(1, ("No. Trials:", count(facts.n_trials)))
-    (left if result.family is None else right).append(("Covariance Type:", result.cov_type))
+    covariance = result.cov_kwds.get("label", result.cov_type)
+    (left if result.family is None else right).append(("Covariance Type:", covariance))
     right += _quadrature_error(result)
     more = [(_WEIGHT_WORDS[kind], short(name) or "yes") for kind, name in facts.weights]
     if result.reference is not None:
@@ -188,6 +189,14 @@ def random_part(result: Any, facts: Facts, alpha: float) -> Rows:
     return header, out
 
 
+def components(result: Any) -> Rows:
+    """Variances and covariances, standard deviations and correlations, without standard errors."""
+    rows = component_rows(result.term_covariances, result.residual_variance)
+    numbers = (number_column([row[k] for row in rows]) for k in (3, 4))
+    texts = [[short(text or "") for text in row[:3]] for row in rows]
+    return ["", "", "Variance", "Std.Dev./Corr"], [[*t, *n] for t, *n in zip(texts, *numbers, strict=True)]
+
+
 @dataclass(frozen=True)
 class _Line:
     """A line of the table of random effects: its row in `varcorr()`, and correlations with the columns before."""
@@ -206,6 +215,8 @@ def notes(result: Any, facts: Facts, eform: bool) -> list[str]:
         out.append(f"{name}: baseline {ratios(result.family).baseline} (covariates and random effects at zero).")
     if eform:
         out.append("Ratios: standard errors by the delta method, intervals exponentiated.")
+    if "note" in result.cov_kwds:
+        out.append(result.cov_kwds["note"])
     if result.converged:
         out += _lr_test(facts.no_random, "linear regression" if result.family is None else "no random effects")
     if facts.slopes and facts.icc:
@@ -235,7 +246,8 @@ def _lr_test(test: NoRandomTest, other: str) -> list[str]:
         return []
     words, p = f"LR test vs. {other}:", f"{test.p_value:.4f}"
     if test.kind == "chibar2":
-        return [f"{words} chibar2(01) = {test.statistic:.2f}  Prob >= chibar2 = {p}"]
+        mixed = "01" if test.df == 1 else f"0:{test.df}"
+        return [f"{words} chibar2({mixed}) = {test.statistic:.2f}  Prob >= chibar2 = {p}"]
     return [
         f"{words} chi2({test.df}) = {test.statistic:.2f}  Prob > chi2 = {p}",
         "The LR test is conservative, since variances cannot be negative.",

@@ -15,10 +15,10 @@ from scipy import optimize
 
 from sm_multilevel.objectives.point import Point
 
-__all__ = ["METHODS", "Minimum", "newton", "scipy_method"]
+__all__ = ["METHODS", "NOISE", "Minimum", "newton", "scipy_method", "secant_correction", "trust_region_step"]
 
 # A deviance that falls by less than this cannot be told from rounding, relative to |f|.
-_NOISE = 4e-15
+NOISE = 4e-15
 # Cosine of the angle between a step and what the model misses along it, from which a
 # rank-one correction is used.
 _ALIGNED = 0.3
@@ -47,7 +47,7 @@ class Minimum:
     success: bool
 
 
-def _step(gradient, hessian, radius):
+def trust_region_step(gradient, hessian, radius):
     """Minimiser of the quadratic model within a ball, and the model's decrease."""
     values, vectors = np.linalg.eigh(hessian)
     g = vectors.T @ gradient
@@ -111,8 +111,8 @@ def newton(
     gradient, model = here.gradient(), here.curvature()
     correction = np.zeros_like(model)
     while evaluations < maxiter:
-        step, promised = _step(gradient, model + correction, radius)
-        if promised <= max(tol, _NOISE * abs(here.value)):
+        step, promised = trust_region_step(gradient, model + correction, radius)
+        if promised <= max(tol, NOISE * abs(here.value)):
             return Minimum(theta, here.value, evaluations, iterations, "converged", True)
         there = function(theta + step)
         evaluations += 1
@@ -133,7 +133,7 @@ def newton(
             new_gradient, new_model = there.gradient(), there.curvature()
             # The mean of both ends' models: the change of the model itself is no error of it.
             mean = 0.5 * (model + new_model)
-            correction = _corrected(correction, mean, step, new_gradient - gradient)
+            correction = secant_correction(correction, mean, step, new_gradient - gradient)
             theta, here, gradient, model = theta + step, there, new_gradient, new_model
             iterations += 1
             if callback is not None:
@@ -144,7 +144,7 @@ def newton(
     return Minimum(theta, here.value, evaluations, iterations, message, False)
 
 
-def _corrected(correction, model, step, change):
+def secant_correction(correction, model, step, change):
     """Least change of the correction with which (model + correction) step = change of gradient.
 
     Symmetric rank one where what is missing lies along the step, in the model's metric; a

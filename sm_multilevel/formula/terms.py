@@ -242,6 +242,10 @@ def _translate_calls(tokens: list[_Token]) -> list[_Token]:
     """Rename R's functions to patsy's, and refuse what has no translation."""
     result = list(tokens)
     for i, token in enumerate(tokens):
+        if token.text == "{" and not token.code:
+            inside = tokens[i + 1 :]
+            text = _text(inside[: next(j for j, t in enumerate(inside) if t.depth == token.depth)])
+            raise FormulaError(f"'{{{text}}}', formulaic's braces, cannot be read here. Write I({text}).")
         if token.kind != "call":
             continue
         inside = tokens[i + 2 :]

@@ -30,10 +30,10 @@ class Parts:
         In the modes, other than through H; None where it is zero.
     eta : ndarray, shape (n,)
         In the rows' X beta.
-    lams : list of ndarray, shape (q, q)
-        In Lambda, other than through the modes and H.
-    psi : ndarray, shape (r,)
-        In psi, other than through the modes and H.
+    lams : list of ndarray, shape (q, q) or (q, q, m)
+        In Lambda, other than through the modes and H; or the share of each level.
+    psi : ndarray, shape (r,) or (r, n)
+        In psi, other than through the modes and H; or the share of each row.
     """
 
     h: BlockMatrix
@@ -54,8 +54,8 @@ class Integral:
 
     value: float
 
-    def parts(self) -> Parts:
-        """Its derivatives."""
+    def parts(self, apart: bool = False) -> Parts:
+        """Its derivatives; `apart`: in Lambda for each level, in psi for each row, instead of their sums."""
         raise NotImplementedError
 
 
@@ -64,12 +64,16 @@ class _Laplace(Integral):
         self.mode = mode
         self.value = mode.value - 0.5 * mode.chol.logdet
 
-    def parts(self):
+    def parts(self, apart=False):
         mode = self.mode
         inverse = mode.inverse
         h = BlockMatrix(
             inverse.layout, [-0.5 * d for d in inverse.diag], {key: -0.5 * o for key, o in inverse.off.items()}
         )
+        if apart:
+            lams = [s[:, None] * u[None] for s, u in zip(mode.score_sums, mode.u, strict=True)]
+            psi = mode.local.psi_score if mode.psi.size else np.empty((0, mode.rows.n))
+            return Parts(h, None, mode.local.score, lams, psi)
         lams = [s @ u.T for s, u in zip(mode.score_sums, mode.u, strict=True)]
         # The mode maximises the penalised likelihood: nothing through it but through H.
         psi = mode.local.psi_pull(np.ones(mode.rows.n)) if mode.psi.size else np.empty(0)

@@ -18,24 +18,41 @@ nAGQ=0 beta is a mode like u (`joint`): the system is bordered by X.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from sm_multilevel.families.response import Response
 from sm_multilevel.linalg.small import level_gram
-from sm_multilevel.objectives.laplace import Integral, laplace
+from sm_multilevel.objectives.laplace import Integral, Parts, laplace
 from sm_multilevel.objectives.modes import Mode, NoModeError, find_mode
 from sm_multilevel.objectives.point import Point
 from sm_multilevel.objectives.rows import Rows
 from sm_multilevel.objectives.space import JointSpace
 from sm_multilevel.random_effects import RandomEffects
 
-__all__ = ["MarginalObjective", "MarginalState"]
+__all__ = ["Adjoint", "MarginalObjective", "MarginalState"]
 
 _STEP = 1e-4  # difference step of the Hessian, in standard errors
 _SHARP, _WIDE = 1e4, 1e-2  # information of a row from which a wider one is taken
 _ROUGH = 1e-3  # precision of the modes that only serve to find a start
+
+
+@dataclass(frozen=True, eq=False)
+class Adjoint:
+    """The module's c, k, r and v: of each row, but k of each level.
+
+    Attributes
+    ----------
+    c, r, v : ndarray, shape (n,)
+    k : list of ndarray, shape (q, m)
+    """
+
+    c: np.ndarray
+    k: list[np.ndarray]
+    r: np.ndarray
+    v: np.ndarray
 
 
 class MarginalState:
@@ -54,10 +71,9 @@ class MarginalState:
         self.integral = integrate(mode)
         self.value = -2.0 * self.integral.value
 
-    @cached_property
-    def gradient(self) -> np.ndarray:
-        """Of the deviance, in beta (unless it is part of the mode), psi and theta."""
-        mode, parts = self.mode, self.integral.parts()
+    def adjoint(self, parts: Parts) -> Adjoint:
+        """What the modes and H pass on of the derivatives in them."""
+        mode = self.mode
         rows, local, lams = mode.rows, mode.local, mode.lams
         c = rows.quadratic(parts.h.congruence([lam.T for lam in lams], 0.0))
         t = c * local.info_slope
@@ -72,16 +88,23 @@ class MarginalState:
         r = rows.spread([lam @ x for lam, x in zip(lams, k, strict=True)])
         if self.joint and rows.p:
             r += k_beta @ rows.xt
-        v = t - local.info * r
-        g_beta = np.empty(0) if self.joint else rows.xt @ (parts.eta + v)
+        return Adjoint(c, k, r, t - local.info * r)
+
+    @cached_property
+    def gradient(self) -> np.ndarray:
+        """Of the deviance, in beta (unless it is part of the mode), psi and theta."""
+        mode, parts = self.mode, self.integral.parts()
+        rows, local, lams = mode.rows, mode.local, mode.lams
+        back = self.adjoint(parts)
+        g_beta = np.empty(0) if self.joint else rows.xt @ (parts.eta + back.v)
         g_psi = parts.psi
         if g_psi.size:
-            g_psi = g_psi + local.psi_pull(None, r, c)
+            g_psi = g_psi + local.psi_pull(None, back.r, back.c)
         products = parts.h.level_products(lams, mode.zz)
         gammas = [
             direct + moved @ u.T + s @ x.T + 2.0 * product.T
             for direct, moved, u, s, x, product in zip(
-                parts.lams, rows.collect(v), mode.u, mode.score_sums, k, products, strict=True
+                parts.lams, rows.collect(back.v), mode.u, mode.score_sums, back.k, products, strict=True
             )
         ]
         self.gammas = [-2.0 * g for g in gammas]

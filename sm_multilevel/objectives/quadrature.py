@@ -143,8 +143,8 @@ class Quadrature:
 class _Nodes(Integral):
     """All chunks integrated; derivatives come with the value, since nothing is kept of the nodes."""
 
-    def __init__(self, rule: Quadrature, mode: Mode):
-        self.rule, self.mode = rule, mode
+    def __init__(self, rule: Quadrature, mode: Mode, apart: bool = False):
+        self.rule, self.mode, self.apart = rule, mode, apart
         lay, stages = mode.rows.layout, rule.stages
         self.inv = [mode.chol.inv_low[f] for f in stages]
         n_psi = mode.psi.shape[0]
@@ -152,8 +152,8 @@ class _Nodes(Integral):
         self.u_bar = [np.zeros_like(mode.u[f]) for f in stages]
         self.low_bar = [np.zeros((lay.q[f], lay.q[f], lay.m[f])) for f in stages]
         self.link_bar = {key: np.zeros_like(v) for key, v in mode.chol.links.items()}
-        self.lam_bar = [np.zeros((lay.q[f], lay.q[f])) for f in stages]
-        self.psi_bar = np.zeros(n_psi)
+        self.lam_bar = [np.zeros((lay.q[f], lay.q[f], lay.m[f])[: 2 + apart]) for f in stages]
+        self.psi_bar = np.zeros((n_psi, mode.rows.n)[: 1 + apart])
         fixed = mode.rows.fixed(mode.beta)
         with np.errstate(invalid="ignore"):  # nodes outside of the link's domain make the value NaN
             self.value = -0.5 * mode.chol.logdet + sum(self._chunk(chunk, fixed) for chunk in rule.chunks)
@@ -221,7 +221,9 @@ class _Nodes(Integral):
             over = np.repeat(shares[s + 1], chunk.levels[s + 1].children, axis=-1)
             shares[s] *= np.repeat(over, k, axis=0)
         score = np.repeat(shares[0], chunk.levels[0].counts, axis=-1)
-        if self.psi_bar.size:
+        if self.psi_bar.size and self.apart:
+            self.psi_bar[:, chunk.rows] = (local.psi_score * score).sum(axis=1)
+        elif self.psi_bar.size:
             self.psi_bar += local.psi_pull(score)
         score = score * local.score
         self.eta_bar[chunk.rows] = score.sum(axis=0)
@@ -237,7 +239,10 @@ class _Nodes(Integral):
                     for column in mode.rows.columns[f]
                 ]
             )
-            self.lam_bar[s] += np.tensordot(sums, u[s], axes=([1, 2], [1, 2]))
+            if self.apart:
+                self.lam_bar[s][:, :, codes[s]] = np.einsum("akm,bkm->abm", sums, u[s])
+            else:
+                self.lam_bar[s] += np.tensordot(sums, u[s], axes=([1, 2], [1, 2]))
             pull = np.tensordot(mode.lams[f].T, sums, axes=1) - shares[s] * u[s]
             self.u_bar[s][:, codes[s]] += pull.sum(axis=1)
             d_delta.append(pull)
@@ -266,7 +271,9 @@ class _Nodes(Integral):
             values = np.add.reduceat(values, chunk.levels[i].children_starts, axis=-1)
         return values
 
-    def parts(self):
+    def parts(self, apart=False):
+        if apart and not self.apart:
+            return _Nodes(self.rule, self.mode, apart=True).parts(apart)
         lay, stages = self.mode.rows.layout, self.rule.stages
         order = np.argsort(stages)
         return Parts(

@@ -23,7 +23,8 @@ from sm_multilevel._compat import one_blas_thread
 from sm_multilevel.covariance import SINGULAR_TOLERANCE
 from sm_multilevel.postestimation.varcorr import component_labels
 
-__all__ = ["ComponentMap", "Components", "Entry", "component_values", "joint_components"]
+__all__ = ["ComponentMap", "Components", "Entry", "component_values", "held_directions", "joint_components"]
+__all__ += ["restricted_inverse"]
 
 _STEP = 1e-4  # difference step of the Hessian; central, of an exact gradient
 _FLAT = 1e-9  # eigenvalues of the scaled information that count as zero
@@ -266,7 +267,7 @@ def _at_zero(components, theta):
     return zero
 
 
-def _held_directions(components, theta):
+def held_directions(components, theta):
     """Orthonormal basis of the directions of theta in which variances of zero stay zero."""
     effects = components.effects
     rows = []
@@ -286,7 +287,7 @@ def _held_directions(components, theta):
     return vectors[int(np.sum(values > 1e-10)) :].T
 
 
-def _restricted_inverse(info, free):
+def restricted_inverse(info, free):
     """free (free' info free)^+ free', and the directions without information, which are no part of it."""
     inside = free.T @ info @ free
     if not np.isfinite(inside).all():
@@ -312,7 +313,7 @@ def _linear(result, components):
     for j, step in enumerate(_STEP * np.eye(k)):
         ahead, behind = objective.point(theta + step).gradient(), objective.point(theta - step).gradient()
         hessian[j] = (ahead - behind) / (2.0 * _STEP)
-    inverse, flat = _restricted_inverse(0.25 * (hessian + hessian.T), _held_directions(components, theta))
+    inverse, flat = restricted_inverse(0.25 * (hessian + hessian.T), held_directions(components, theta))
     pull = components.effects.chain([-2.0 * e @ u.T for e, u in zip(state.e, state.modes, strict=True)])
     slope = pull / state.deviance.df
     p = len(np.asarray(result.params))
@@ -333,9 +334,9 @@ def _generalised(result, components):
     space, head = result.model.space(), len(np.asarray(result.params))
     held = np.zeros(head, dtype=bool)
     held[result.model.k_fixed :] = space.psi_at_zero(z)
-    free = linalg.block_diag(np.eye(head)[:, ~held], _held_directions(components, z[head:]))
+    free = linalg.block_diag(np.eye(head)[:, ~held], held_directions(components, z[head:]))
     info = 0.5 * result.record.hessian
-    cov, flat = _restricted_inverse(info, free)
+    cov, flat = restricted_inverse(info, free)
     back = np.eye(len(z))
     back[:head, :head] = result.standard_jacobian
     return z[head:], 1.0, back @ cov @ back.T, flat[head:]

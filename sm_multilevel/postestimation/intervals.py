@@ -1,7 +1,8 @@
-"""Confidence intervals of variance components by the delta method.
+"""Confidence intervals of variance components and intraclass correlations.
 
-Variances on the scale of their logarithm, correlations on Fisher's z, covariances as they are, as Stata's `mixed`
-and `meglm` make them. They are rough where a variance is not far from zero: a profile or a bootstrap is better.
+By the delta method variances on the scale of their logarithm, correlations on Fisher's z, covariances as they are, as
+Stata's `mixed` and `meglm` make them: rough where a variance is not far from zero. At the boundary itself, and where
+it is asked for, they are those of the profile likelihood; or percentiles of a parametric bootstrap.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from scipy import stats
 
 from sm_multilevel.checks import check_alpha, check_option
 from sm_multilevel.formula.frame import suggest
-from sm_multilevel.postestimation.components import Components, joint_components
+from sm_multilevel.postestimation.bootstrap import bootstrap
+from sm_multilevel.postestimation.components import ComponentMap, Components, joint_components
 from sm_multilevel.postestimation.icc import icc_table
+from sm_multilevel.postestimation.profile import component_intervals, function_bound
 
 __all__ = ["ComponentTable", "component_table", "icc", "icc_intervals", "wald_intervals", "with_intervals"]
 
@@ -87,7 +90,17 @@ def with_intervals(result: Any, frame: pd.DataFrame, method: str, alpha: float, 
     alpha = check_alpha(alpha)
     _check_method(method, options)
     table = result.component_table()
-    vcov, sdcor = wald_intervals(table, alpha)
+    if method == "profile":
+        found = component_intervals(result, alpha)
+        vcov, sdcor = found.vcov, found.sdcor
+    elif method == "boot":
+        values = _replicates(result, options)[0]
+        components = ComponentMap(result.model.effects, result.residual_variance is not None)
+        with np.errstate(all="ignore"):
+            sdcors = np.array([components.sdcor(v)[0] for v in values])
+        vcov, sdcor = (_percentiles(x, alpha) for x in (values, sdcors))
+    else:
+        vcov, sdcor = _with_boundary(result, table, alpha, *wald_intervals(table, alpha))
     out = frame.assign(vcov_se=table.se, sdcor_se=table.sdcor_se)
     for name, ends in (("vcov", vcov), ("sdcor", sdcor)):
         out[f"{name}_lower"], out[f"{name}_upper"] = ends.T
@@ -95,11 +108,59 @@ def with_intervals(result: Any, frame: pd.DataFrame, method: str, alpha: float, 
     return out[[*frame.columns, *order]]
 
 
+def _with_boundary(result, table, alpha, vcov, sdcor):
+    """The profile's intervals where an estimate stands at its boundary: the delta method has none there."""
+    zero = table.is_variance & table.at_zero
+    vcov[zero, 0] = sdcor[zero, 0] = 0.0
+    rows = np.flatnonzero(zero | table.at_one)
+    if rows.size and result.converged and result.model.design is not None:
+        found = component_intervals(result, alpha, rows)
+        vcov[zero], sdcor[rows] = found.vcov[zero], found.sdcor[rows]
+    return vcov, sdcor
+
+
+def _replicates(result, options) -> tuple[np.ndarray, np.ndarray]:
+    """Components in the order of `varcorr()`, and `params`, of bootstrap replicates."""
+    boot = bootstrap(result, **options)
+    p, effects = len(np.asarray(result.params)), result.model.effects
+    order = [
+        (i, j, k)
+        for i, term in enumerate(effects.terms)
+        for j in range(term.q)
+        for k in range(j, term.q if term.covariance.correlated else j + 1)
+    ]
+    place = {key: p + n for n, key in enumerate(order)}
+    place[-1, 0, 0] = p + len(order)
+    entries = ComponentMap(effects, result.residual_variance is not None).entries
+    estimates = boot.estimates.to_numpy(dtype=float)
+    return estimates[:, [place[e.term, e.j, e.k] for e in entries]], estimates[:, :p]
+
+
+def _percentiles(values: np.ndarray, alpha: float) -> np.ndarray:
+    """Of each column; NaN where any replicate has no value."""
+    return np.quantile(values, [alpha / 2.0, 1.0 - alpha / 2.0], axis=0).T
+
+
 def icc_intervals(result: Any, scale: str, slopes: str, method: str, alpha: float, options: dict) -> pd.DataFrame:
     """Intraclass correlations with intervals; see `MultilevelResults.icc`."""
     alpha = check_alpha(alpha)
     _check_method(method, options)
-    return icc_table(result, scale, slopes, alpha)
+    out = icc_table(result, scale, slopes, alpha)
+    ends = out[["ci_lower", "ci_upper"]].to_numpy(copy=True)
+    components = ComponentMap(result.model.effects, result.residual_variance is not None)
+    names, function = result.icc_function(components, scale, slopes)
+    if method == "boot":
+        values, params = _replicates(result, options)
+        ends = _percentiles(np.array([function(v, b) for v, b in zip(values, params, strict=True)]), alpha)
+    else:
+        rows = range(len(names)) if method == "profile" else np.flatnonzero(out["estimate"] == 0.0)
+        for g in rows if result.converged else ():
+            bound = function_bound(
+                result, lambda v, b, g=g: float(function(v, b)[g]), alpha, name=f"icc({names[g]})", lower=0.0, upper=1.0
+            )
+            ends[g] = bound.lower, bound.upper
+    out["ci_lower"], out["ci_upper"] = ends.T
+    return out
 
 
 def _check_method(method, options):

@@ -37,7 +37,9 @@ class Prediction:
         Standard deviation of a new observation around the prediction.
     index : Index or None
     distribution : scipy.stats distribution
-        What intervals refer to.
+        What intervals of the mean refer to; it may differ from row to row.
+    distribution_obs : scipy.stats distribution
+        What those of new observations refer to.
     """
 
     predicted: np.ndarray
@@ -45,6 +47,7 @@ class Prediction:
     se_obs: np.ndarray
     index: pd.Index | None
     distribution: Any
+    distribution_obs: Any
 
     @property
     def predicted_mean(self):
@@ -54,7 +57,7 @@ class Prediction:
     def conf_int(self, alpha=0.05, obs=False):
         """Interval of the mean, or of a new observation; shape (n, 2)."""
         alpha = check_alpha(alpha)
-        q = self.distribution.ppf(1 - alpha / 2)
+        q = (self.distribution_obs if obs else self.distribution).ppf(1 - alpha / 2)
         se = self.se_obs if obs else self.se_mean
         return np.column_stack([self.predicted - q * se, self.predicted + q * se])
 
@@ -263,7 +266,17 @@ def prediction(result, rows: Rows, weights=None) -> Prediction:
     spread = variance + result.scale / weights
     if not rows.random:  # a new observation has random effects all the same
         spread = spread + (result.r_squared()["var_random"] if rows.columns is None else random_spread(rows, terms))
-    return Prediction(mean, np.sqrt(variance), np.sqrt(spread), rows.index, reference(result.use_t, result.df_resid))
+    obs = reference(result.use_t and result.reference is None, result.df_resid)
+    return Prediction(mean, np.sqrt(variance), np.sqrt(spread), rows.index, _of_means(result, rows, obs), obs)
+
+
+def _of_means(result, rows: Rows, other):
+    """The distribution of each mean: population values are combinations of beta, with degrees of freedom."""
+    if result.reference is None or rows.random:
+        return other
+    df = result.reference.t_df(rows.exog)
+    # Old versions of SciPy have no t distribution with infinite degrees of freedom.
+    return stats.t(np.where(np.isfinite(df), df, 1e10))
 
 
 def random_spread(rows: Rows, terms) -> np.ndarray:

@@ -21,6 +21,7 @@ __all__ = [
     "constraints_from_dict",
     "contrast_covariance",
     "lost_parameters",
+    "too_many",
 ]
 __all__ += ["term_columns", "touches", "wald_test_terms", "zero_tests"]
 
@@ -168,6 +169,11 @@ def check_testable(result, hypothesis, cov=None) -> None:
         )
     if cov is None:
         return
+    if too_many(result, matrix):
+        raise ValueError(
+            f"The hypothesis has {len(matrix)} constraints, and a robust covariance from {result.cov_kwds['n_groups']} "
+            "clusters has a rank below that number: there is no Wald test of so many at once. Test fewer."
+        )
     lost = lost_parameters(np.asarray(cov)) & (matrix != 0).any(axis=0)
     if lost.any():
         j = int(np.flatnonzero(lost)[0])
@@ -175,6 +181,12 @@ def check_testable(result, hypothesis, cov=None) -> None:
             f"The hypothesis has {names[j]!r} in it, which has no standard error ({_reason(result, j, names[j])}), so "
             "that there is no Wald test of it."
         )
+
+
+def too_many(result, matrix) -> bool:
+    """Whether a cluster-robust covariance, of rank m - 1 from m clusters, is singular for these constraints."""
+    clusters = result.cov_kwds.get("n_groups")
+    return clusters is not None and int(np.linalg.matrix_rank(np.atleast_2d(matrix))) >= clusters
 
 
 def _reason(result, j, name) -> str:
@@ -199,7 +211,8 @@ def wald_test_terms(result, skip_single=False, extra_constraints=None, combine_t
     rows, index = [], []
     lost = lost_parameters(np.asarray(result.cov_params()))
     for name, matrix in constraints:
-        if isinstance(matrix, np.ndarray) and touches(lost, matrix).any():  # the other terms have their tests
+        # The other terms have their tests.
+        if isinstance(matrix, np.ndarray) and (touches(lost, matrix).any() or too_many(result, matrix)):
             rows.append([np.nan, np.nan, len(np.atleast_2d(matrix)), *([result.df_resid] if result.use_t else [])])
             index.append(name)
             continue

@@ -34,6 +34,7 @@ ship(from("mlmRev", "Contraception"), name = "contraception")
 ship(from("MASS", "epil"), name = "epil")
 ship(from("glmmTMB", "Owls"), name = "owls")
 ship(from("ordinal", "wine"), name = "wine")
+ship(from("geepack", "dietox"), name = "dietox")
 
 pupils <- from("nlme", "MathAchieve")
 schools <- from("nlme", "MathAchSchool")
@@ -54,7 +55,7 @@ plain <- list(
     ergostool = "ergoStool", pixel = "Pixel", wafer = "Wafer", oxide = "Oxide", assay = "Assay",
     bodyweight = "BodyWeight"
   ),
-  MASS = c(coop = "coop"),
+  MASS = c(coop = "coop", sitka = "Sitka"),
   datasets = c(chickweight = "ChickWeight"),
   lmerTest = c(ham = "ham", tvbo = "TVbo")
 )

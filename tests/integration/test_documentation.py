@@ -12,7 +12,8 @@ import pytest
 from sm_multilevel.datasets import mathachieve, sleepstudy
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/index.md", "docs/linear.md", "docs/generalized.md", "docs/for_lme4_users.md"]
+GUIDES = ["linear", "generalized", "for_lme4_users", "for_mixedlm_users", "for_stata_users"]
+PAGES = ["README.md", "docs/index.md", *(f"docs/{guide}.md" for guide in GUIDES)]
 
 
 @pytest.mark.parametrize("page", PAGES)

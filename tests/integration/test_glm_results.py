@@ -823,7 +823,7 @@ def test_bootstrap(data):
         "wins ~ x + (1 | item)", data, family="binomial", n_trials="size", offset="log_time"
     ).fit()
     out = res.bootstrap(20, seed=3)
-    assert list(out.estimates.columns) == ["Intercept", "x", "var(Intercept)"]
+    assert list(out.estimates.columns) == ["Intercept", "x", "var(Intercept)", "sd(Intercept)"]
     assert len(out.estimates) + out.failed == 20
     assert out.bse["x"] == pytest.approx(res.bse["x"], rel=0.6)
     assert_allclose(out.observed["x"], res.params["x"])

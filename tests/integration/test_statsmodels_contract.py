@@ -711,11 +711,13 @@ def test_bootstrap_is_parametric_and_reproducible(sleep):
     assert_frame_equal(first.estimates, second.estimates)
     assert not result.bootstrap(5, seed=4).estimates.equals(first.estimates.iloc[:5])
     assert first.failed == 0
-    assert list(first.estimates.columns) == ["Intercept", "Days", "var(Intercept)", "var(Residual)"]
-    assert_allclose(first.observed, [*result.params, result.cov_re.iloc[0, 0], result.scale])
+    names = ["Intercept", "Days", "var(Intercept)", "var(Residual)", "sd(Intercept)", "sd(Residual)"]
+    assert list(first.estimates.columns) == names
+    variances = [result.cov_re.iloc[0, 0], result.scale]
+    assert_allclose(first.observed, [*result.params, *variances, *np.sqrt(variances)])
     # Of 200 replicates a standard error is known to about 5 %. Resampled rows would not keep the groups.
     assert_allclose(first.bse[:2], result.bse, rtol=0.15)
-    assert_allclose(first.estimates.mean()[["var(Intercept)", "var(Residual)"]], first.observed[2:], rtol=0.1)
+    assert_allclose(first.estimates.mean()[["var(Intercept)", "var(Residual)"]], first.observed[2:4], rtol=0.1)
     interval = first.conf_int(alpha=0.5)
     assert ((interval["lower"] < first.observed) & (first.observed < interval["upper"])).all()
     own = result.bootstrap(3, seed=1, statistic=lambda r: np.array([r.icc()["Subject"]]))

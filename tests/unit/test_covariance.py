@@ -70,6 +70,21 @@ def test_from_covariance_and_back(name, q, seed, zeros):
 @every
 @EXAMPLES
 @given(q=WIDTH, seed=SEED, zeros=st.booleans())
+def test_span_holds_every_covariance_and_no_more(name, q, seed, zeros):
+    structure, _, g, rng = draw(name, q, seed, zeros)
+    span = structure.span(q)
+    flat = span.reshape(len(span), -1)
+    assert_allclose(flat @ flat.T, np.eye(len(span)), atol=1e-12)
+    assert_allclose(span, span.transpose(0, 2, 1), atol=1e-12)
+    assert_allclose((flat @ g.ravel()) @ flat, g.ravel(), atol=1e-12 * max(1.0, np.abs(g).max()))
+    # As many as independent covariances of the family.
+    many = [covariance(structure, rng.normal(size=structure.n_params(q)), q).ravel() for _ in range(q * q + 2)]
+    assert np.linalg.matrix_rank(np.array(many), tol=1e-8) == len(span)
+
+
+@every
+@EXAMPLES
+@given(q=WIDTH, seed=SEED, zeros=st.booleans())
 def test_canonical_has_the_same_covariance_and_no_negative_scale(name, q, seed, zeros):
     structure, theta, g, _ = draw(name, q, seed, zeros)
     canonical = structure.canonical(theta, q)

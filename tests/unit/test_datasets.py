@@ -16,6 +16,7 @@ REFERENCE = Path(__file__).parents[1] / "reference"
 SHAPES = {
     "cbpp": (56, 4),
     "contraception": (1934, 6),
+    "dietox": (861, 8),
     "epil": (236, 9),
     "insteval": (73421, 7),
     "mathachieve": (7185, 11),
@@ -31,6 +32,7 @@ SHAPES = {
 LEVELS = {
     "cbpp": {"herd": 15, "period": 4},
     "contraception": {"woman": 1934, "district": 60, "use": 2, "livch": 4, "urban": 2},
+    "dietox": {"Pig": 72, "Evit": 3, "Cu": 3, "Litter": 21},
     "epil": {"trt": 2},
     "insteval": {"s": 2972, "d": 1128, "studage": 4, "lectage": 6, "service": 2, "dept": 14},
     "mathachieve": {"school": 160, "minority": 2, "sex": 2, "sector": 2, "himinty": 2},
@@ -42,10 +44,14 @@ LEVELS = {
     "wine": {"rating": 5, "temp": 2, "contact": 2, "bottle": 8, "judge": 9},
 }
 
+# Columns with missing values; all others have none.
+MISSING = {"dietox": ["Feed"]}
+
 # Means of the numeric columns, from R.
 MEANS = {
     "cbpp": {"incidence": 99 / 56, "size": 842 / 56},
     "contraception": {"age": 0.00219788004136514},
+    "dietox": {"Weight": 60.7257686062718, "Feed": 80.728645041825089},
     "epil": {"y": 8.25423728813559, "base": 31.2203389830508},
     "insteval": {"y": 3.2057449503548},
     "mathachieve": {"mathach": 12.7478526096033, "ses": 0.000143354210160057, "size": 1056.8617954071},
@@ -89,7 +95,7 @@ def test_shape_names_and_parts(loaded, name):
     dataset = loaded[name]
     data = dataset.data
     assert data.shape == SHAPES[name]
-    assert not data.isna().any().any()
+    assert data.columns[data.isna().any()].tolist() == MISSING.get(name, [])
     assert isinstance(data.index, pd.RangeIndex)
     assert dataset.names == list(data.columns)
     pd.testing.assert_series_equal(dataset.endog, data[dataset.endog_name])

@@ -212,6 +212,8 @@ BAD = [
     ("y ~ I(!x)", ["'!'", "I(~x)"]),
     ("y ~ poly(age, 2)", ["'poly(age, 2)'", "'age + I(age**2)'", "bs(age, df=3)"]),
     ("y ~ x + (poly(age, 2) | g)", ["'age + I(age**2)'"]),
+    ("y ~ {x + 1} + (1 | g)", ["'{x + 1}', formulaic's braces", "I(x + 1)"]),
+    ("y ~ x + ({x / 2} | g)", ["'{x / 2}'", "I(x / 2)"]),
     ("y ~ ns(age, df=3)", ["cr(age, df=3"]),
     ("y ~ as.numeric(age)", ["age.astype(float)"]),
     ("y ~ ordered(x)", ["'C(x)'", "C(x, Poly)"]),
