@@ -202,7 +202,7 @@ class Unstructured(Covariance):
     def transform_many(self, thetas, w):
         q = w.shape[0]
         half = w @ np.einsum("bk,kij->bij", thetas, self.basis(q))
-        low = np.linalg.qr(half.swapaxes(1, 2), mode="r").swapaxes(1, 2)
+        low = np.asarray(np.linalg.qr(half.swapaxes(1, 2), mode="r")).swapaxes(1, 2)
         diagonal = np.einsum("bii->bi", low)
         low = low * np.where(diagonal < 0, -1.0, 1.0)[:, None, :]
         columns = [low[:, j:, j] for j in range(q)]

@@ -97,7 +97,7 @@ class GeneralizedModel(MultilevelModel):
         return self._bound_rows
 
     def rebound(self, endog):
-        """This model with other numbers as its response, on the rows as they are sorted and standardised.
+        """The model with other numbers as its response, on the rows as they are sorted and standardised.
 
         Parameters
         ----------

@@ -142,6 +142,8 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
         """Covariance of each random term, in formula order (see `TermCovariance`)."""
         if self._terms is not None:
             return self._terms
+        if self.model.effects is None:
+            self.model.require_data("The covariance of the random effects")
         return term_covariances(self.model.effects, self.theta, self.scale)
 
     @property
@@ -196,6 +198,7 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
         """
         frame = _varcorr.varcorr(self.term_covariances, self.residual_variance)
         if not check_flag("conf_int", conf_int):
+            _intervals.check_no_interval("varcorr()", method, alpha, kwargs)
             return frame
         return _intervals.with_intervals(self, frame, method, self.default_alpha if alpha is None else alpha, kwargs)
 
@@ -229,8 +232,8 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
 
         Notes
         -----
-        With log links the residual variance depends on the mean of the null model, which
-        standard errors take as known.
+        With log links the residual variance is taken at the mean of the null model. In standard
+        errors and intervals that mean moves with the mean response of the model itself.
 
         Examples
         --------
@@ -244,6 +247,7 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
         if check_flag("conf_int", conf_int):
             alpha = self.default_alpha if alpha is None else alpha
             return _intervals.icc_intervals(self, scale, slopes, method, alpha, kwargs)
+        _intervals.check_no_interval("icc()", method, alpha, kwargs)
         if self._facts is not None and (scale, slopes) == ("latent", "zero") and self._facts.icc:
             return dict(self._facts.icc)
         return _icc.icc(self, scale, slopes)

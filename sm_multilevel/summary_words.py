@@ -219,6 +219,12 @@ def notes(result: Any, facts: Facts, eform: bool) -> list[str]:
         out.append(result.cov_kwds["note"])
     if result.converged:
         out += _lr_test(facts.no_random, "linear regression" if result.family is None else "no random effects")
+    table = facts.components
+    if (table.is_variance & (table.se > table.values)).any():
+        out.append(
+            "A variance has a standard error larger than itself: its interval is rough. Use "
+            "varcorr(conf_int=True, method='profile')."
+        )
     if facts.slopes and facts.icc:
         out.append("ICC: for rows where the covariates of random slopes are zero.")
     if result.family is not None:

@@ -70,7 +70,9 @@ class ThetaSpace:
             if not null.any():
                 return part
             lam = term.covariance.factor(part, term.q)
-            half = (np.eye(term.q) - null) @ lam
+            keep = np.eye(term.q) - null
+            keep[np.abs(keep) < 1e-12] = 0.0  # rounding, of which tiny variances would be made
+            half = keep @ lam
             return term.covariance.from_covariance(half @ half.T)
 
         return self._theta(z, project)

@@ -2,10 +2,8 @@
 
 `ComponentMap` gives the variances and covariances of all terms, in the user's units and in the order of
 `varcorr()`, as differentiable functions of theta (standardised columns) and sigma^2. `joint_components` adds the
-covariance of their estimates, from the observed information: with h the Hessian of the deviance,
-cov(theta) = 2 h^-1, and in the linear model, where sigma^2 = r^2(theta) / df is profiled out,
-
-    var(sigma^2 | theta) = 2 sigma^4 / df,   d sigma^2 / d theta = (d r^2 / d theta) / df.
+covariance of their estimates from the observed information, 2 H^-1 with H the Hessian of the (restricted) deviance: in
+theta and log sigma in the linear model (`second_order.theta_hessian`), in beta, psi and theta in the others.
 
 At the boundary a zero variance is held where it is, and has no standard error (Self and Liang 1987).
 """
@@ -21,12 +19,13 @@ from scipy import linalg
 
 from sm_multilevel._compat import one_blas_thread
 from sm_multilevel.covariance import SINGULAR_TOLERANCE
+from sm_multilevel.postestimation.second_order import level_pairs, pair_elements, theta_hessian
 from sm_multilevel.postestimation.varcorr import component_labels
 
 __all__ = ["ComponentMap", "Components", "Entry", "component_values", "held_directions", "joint_components"]
 __all__ += ["restricted_inverse"]
 
-_STEP = 1e-4  # difference step of the Hessian; central, of an exact gradient
+_PAIRS = 2**24  # numbers up to which the Hessian is analytic; beyond, differences of the exact gradient are faster
 _FLAT = 1e-9  # eigenvalues of the scaled information that count as zero
 _ONE = 1e-6  # a squared correlation this near to one is one
 
@@ -226,14 +225,14 @@ def joint_components(result: Any) -> Components:
         If the data are gone.
     """
     model = result.model
-    model.require_data("Standard errors of variance components")
+    model.require_data("varcorr(conf_int=True)")
     linear = result.residual_variance is not None
     components = ComponentMap(model.effects, linear)
     with one_blas_thread():
         theta, sigma2, cov, flat = (_linear if linear else _generalised)(result, components)
     values, jacobian = components(theta, sigma2)
     zero = _at_zero(components, theta)
-    jacobian[zero] = 0.0
+    values[zero], jacobian[zero] = 0.0, 0.0
     sdcor, _ = components.sdcor(np.where(zero, 1.0, values))
     one = np.array([not e.is_variance for e in components.entries], dtype=bool) & ~zero
     one &= 1.0 - np.minimum(sdcor * sdcor, 1.0) < _ONE
@@ -308,21 +307,16 @@ def _linear(result, components):
     objective = result.model.objective(result.reml)
     theta = result.record.theta_standard
     state = objective.standard_state(theta)
-    k, s = len(theta), float(result.scale)
-    hessian = np.empty((k, k))
-    for j, step in enumerate(_STEP * np.eye(k)):
-        ahead, behind = objective.point(theta + step).gradient(), objective.point(theta - step).gradient()
-        hessian[j] = (ahead - behind) / (2.0 * _STEP)
-    inverse, flat = restricted_inverse(0.25 * (hessian + hessian.T), held_directions(components, theta))
-    pull = components.effects.chain([-2.0 * e @ u.T for e, u in zip(state.e, state.modes, strict=True)])
-    slope = pull / state.deviance.df
-    p = len(np.asarray(result.params))
+    pairs = level_pairs(state) if pair_elements(state.data.zz.layout) <= _PAIRS else None
+    hessian = theta_hessian(state, components.effects, theta, pairs)
+    free = linalg.block_diag(held_directions(components, theta), np.ones((1, 1)))
+    inverse, flat = restricted_inverse(0.5 * hessian, free)
+    p, k, scale = len(np.asarray(result.params)), len(theta), np.ones(len(theta) + 1)
+    scale[k] = 2.0 * result.scale  # d sigma^2 / d log sigma
     cov = np.zeros((p + k + 1, p + k + 1))
     cov[:p, :p] = np.nan_to_num(np.asarray(result.cov_params()))
-    cov[p:-1, p:-1] = inverse
-    cov[p:-1, -1] = cov[-1, p:-1] = inverse @ slope
-    cov[-1, -1] = 2.0 * s * s / state.deviance.df + slope @ inverse @ slope
-    return theta, s, cov, np.vstack([flat, slope @ flat])
+    cov[p:, p:] = inverse * np.outer(scale, scale)
+    return theta, float(result.scale), cov, scale[:, None] * flat
 
 
 def _generalised(result, components):

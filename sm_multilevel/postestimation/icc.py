@@ -14,7 +14,7 @@ from sm_multilevel.postestimation.components import ComponentMap, component_valu
 
 __all__ = ["IccForm", "icc", "icc_form", "icc_function", "icc_table"]
 
-_STEP = 1e-5  # relative difference step of the ICC's derivatives
+_STEP = 1e-4  # difference step of the ICC's derivatives, in standard errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ def icc_form(random, components, slopes: str = "zero", weights=None) -> IccForm:
             codes[name] = term.codes
     nothing = np.zeros(len(components.entries))
     shared = [sum((v for other, v in forms.items() if _nested(codes[name], codes[other])), nothing) for name in forms]
-    return IccForm(tuple(forms), np.array(shared).reshape(len(forms), -1), sum(forms.values(), nothing))
+    return IccForm(tuple(forms), np.array(shared).reshape(len(forms), len(nothing)), sum(forms.values(), nothing))
 
 
 def _nested(inner, outer) -> bool:
@@ -112,6 +112,7 @@ def icc_function(result: Any, components, scale: str = "latent", slopes: str = "
 
 def icc(result: Any, scale: str = "latent", slopes: str = "zero") -> dict[str, float]:
     """Estimates by grouping factor; see `MultilevelResults.icc`."""
+    result.model.require_data("icc()")
     components = ComponentMap(result.model.effects, result.residual_variance is not None)
     names, function = result.icc_function(components, scale, slopes)
     values = component_values(components, result.term_covariances, result.residual_variance)
@@ -133,23 +134,31 @@ def icc_table(result: Any, scale: str, slopes: str, alpha: float) -> pd.DataFram
         ``estimate, se, ci_lower, ci_upper``. At the boundary `se` is NaN and so are the ends.
     """
     alpha = check_alpha(alpha)
+    result.model.require_data("icc()")
     c = joint_components(result)
     names, function = result.icc_function(c.map, scale, slopes)
-    params = np.asarray(result.params, dtype=float)
-    estimate = np.asarray(function(c.values, params))
-    gradients = []
-    for which, (at, held) in enumerate(((c.values, c.at_zero), (params, np.diag(c.cov_params) == 0.0))):
-        part = np.zeros((len(estimate), len(at)))
-        for j in np.flatnonzero(~held):
-            step = _STEP * max(abs(at[j]), 1e-3)
-            ends = [at.copy(), at.copy()]
-            ends[0][j] += step
-            ends[1][j] -= step
-            ahead, behind = (function(e, params) if which == 0 else function(c.values, e) for e in ends)
-            part[:, j] = (np.asarray(ahead) - np.asarray(behind)) / (2.0 * step)
-        gradients.append(part)
-    gradient = np.hstack(gradients)
+    if not names:
+        raise ValueError(
+            "No grouping factor has a random intercept, so there is no intraclass correlation where the covariates of "
+            "random slopes are zero. Use slopes='average'."
+        )
+    at = np.concatenate([c.values, np.asarray(result.params, dtype=float)])
+    size = len(c.values)
+
+    def correlations(x):
+        return np.asarray(function(x[:size], x[size:]))
+
+    estimate = correlations(at)
     cov = np.block([[c.cov, c.with_params], [c.with_params.T, c.cov_params]])
+    steps = _STEP * np.sqrt(np.maximum(np.diag(cov), 0.0))  # parts of standard errors: units do not matter
+    variances = np.flatnonzero([e.is_variance for e in c.map.entries])
+    steps[variances] = np.minimum(steps[variances], _STEP * c.values[variances])
+    gradient = np.zeros((len(estimate), len(at)))
+    for j in np.flatnonzero(steps > 0):
+        ahead, behind = at.copy(), at.copy()
+        ahead[j] += steps[j]
+        behind[j] -= steps[j]
+        gradient[:, j] = (correlations(ahead) - correlations(behind)) / (2.0 * steps[j])
     variance = np.einsum("gi,ij,gj->g", gradient, cov, gradient)
     inside = (estimate > 0) & (estimate < 1) & (variance > 0)
     with np.errstate(divide="ignore", invalid="ignore"):

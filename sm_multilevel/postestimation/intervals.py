@@ -14,16 +14,25 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sm_multilevel.checks import check_alpha, check_option
+from sm_multilevel.checks import check_alpha, check_count, check_option
 from sm_multilevel.formula.frame import suggest
 from sm_multilevel.postestimation.bootstrap import bootstrap
 from sm_multilevel.postestimation.components import ComponentMap, Components, joint_components
 from sm_multilevel.postestimation.icc import icc_table
 from sm_multilevel.postestimation.profile import component_intervals, function_bound
 
-__all__ = ["ComponentTable", "component_table", "icc", "icc_intervals", "wald_intervals", "with_intervals"]
+__all__ = [
+    "ComponentTable",
+    "check_no_interval",
+    "component_table",
+    "icc",
+    "icc_intervals",
+    "wald_intervals",
+    "with_intervals",
+]
 
 METHODS = ("wald", "profile", "boot")
+_OF_BOOT = ("n", "seed", "n_jobs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +97,7 @@ def wald_intervals(table: ComponentTable, alpha: float) -> tuple[np.ndarray, np.
 def with_intervals(result: Any, frame: pd.DataFrame, method: str, alpha: float, options: dict) -> pd.DataFrame:
     """`varcorr()` with standard errors and intervals; see `MultilevelResults.varcorr`."""
     alpha = check_alpha(alpha)
-    _check_method(method, options)
+    _check_method("varcorr", method, alpha, options)
     table = result.component_table()
     if method == "profile":
         found = component_intervals(result, alpha)
@@ -144,7 +153,7 @@ def _percentiles(values: np.ndarray, alpha: float) -> np.ndarray:
 def icc_intervals(result: Any, scale: str, slopes: str, method: str, alpha: float, options: dict) -> pd.DataFrame:
     """Intraclass correlations with intervals; see `MultilevelResults.icc`."""
     alpha = check_alpha(alpha)
-    _check_method(method, options)
+    _check_method("icc", method, alpha, options)
     out = icc_table(result, scale, slopes, alpha)
     ends = out[["ci_lower", "ci_upper"]].to_numpy(copy=True)
     components = ComponentMap(result.model.effects, result.residual_variance is not None)
@@ -153,21 +162,39 @@ def icc_intervals(result: Any, scale: str, slopes: str, method: str, alpha: floa
         values, params = _replicates(result, options)
         ends = _percentiles(np.array([function(v, b) for v, b in zip(values, params, strict=True)]), alpha)
     else:
-        rows = range(len(names)) if method == "profile" else np.flatnonzero(out["estimate"] == 0.0)
-        for g in rows if result.converged else ():
-            bound = function_bound(
-                result, lambda v, b, g=g: float(function(v, b)[g]), alpha, name=f"icc({names[g]})", lower=0.0, upper=1.0
-            )
+        rows = [g for g in range(len(names)) if method == "profile" or out["estimate"].iloc[g] == 0.0]
+        for g in rows if method == "profile" or result.converged else ():
+            bound = function_bound(result, _one(function, g), alpha, name=f"icc({names[g]})", lower=0.0, upper=1.0)
             ends[g] = bound.lower, bound.upper
     out["ci_lower"], out["ci_upper"] = ends.T
     return out
 
 
-def _check_method(method, options):
+def _one(function, g: int):
+    """One of several correlations."""
+    return lambda values, params: float(function(values, params)[g])
+
+
+def check_no_interval(where: str, method, alpha, options) -> None:
+    """Raise where options of intervals are given, but no intervals are asked for."""
+    given = [f"method={method!r}"] * (method != "wald") + [f"alpha={alpha!r}"] * (alpha is not None)
+    given += [f"{name}=" for name in options]
+    if given:
+        raise ValueError(f"{where}: {given[0]} is about intervals. Ask for them with conf_int=True, or leave it out.")
+
+
+def _check_method(where, method, alpha, options):
     if method not in METHODS:
         hint = suggest(method, METHODS) if isinstance(method, str) else ""
         raise ValueError(f"method={method!r} is not known.{hint} Choose {', '.join(map(repr, METHODS))}.")
-    check_option("conf_int", options, ("n", "seed", "n_jobs") if method == "boot" else ())
+    check_option(where, options, _OF_BOOT)
+    if options and method != "boot":
+        raise ValueError(f"{where}: {next(iter(options))}= belongs to method='boot', not to method={method!r}.")
+    if method == "boot":
+        n = check_count("n", options.get("n", 1000), "the number of replicates")
+        least = int(np.ceil(2.0 / alpha)) - 1
+        if n < least:
+            raise ValueError(f"n={n}: an interval with alpha={alpha:g} needs at least {least} replicates, better 1000.")
 
 
 def icc(result: Any, scale="latent", method="wald", alpha=None, slopes="zero", **kwargs) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from scipy import special
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from sm_multilevel.formula.frame import suggest
+from sm_multilevel.postestimation.components import component_values
 from sm_multilevel.postestimation.icc import icc_form
 from sm_multilevel.postestimation.integrate import expectation
 from sm_multilevel.postestimation.predict import linear_predictor, rows_of
@@ -100,7 +101,7 @@ def _method(family, method):
     return method
 
 
-def residual_variance(result, method, psi=None) -> float:
+def residual_variance(result, method, psi=None, shift=0.0) -> float:
     """Variance of the response on the scale of the linear predictor.
 
     With m and V the mean and the variance of the response at the null model (of one trial,
@@ -113,6 +114,8 @@ def residual_variance(result, method, psi=None) -> float:
     method : str
     psi : ndarray, optional
         Natural; with other values than the estimates the mean of the null model stays.
+    shift : float
+        Added to the logarithm of that mean.
     """
     family, kind = result.family, _method(result.family, method)
     if kind == "latent":
@@ -121,7 +124,7 @@ def residual_variance(result, method, psi=None) -> float:
     eta, spread = np.array([at.eta]), np.array([at.spread])
     psi = at.psi if psi is None else psi
     try:
-        mean = at_linear(family, at.psi, "mean", eta, spread)
+        mean = at_linear(family, at.psi, "mean", eta, spread) * np.exp(shift)
         eta = _linear_at(family, at.psi, mean, eta)
     except ValueError:  # the random effects leave the link's domain
         mean = family.mean(eta, at.psi)
@@ -178,7 +181,15 @@ def icc_function(result, components, scale="latent", slopes="zero"):
         residual_variance(result, "auto")  # raises where there is none
         model.require_data("icc()")
         form = icc_form(model.random, components, slopes, model.freq_weights)
-        return form.names, lambda values, params: form(values, residual_variance(result, "auto", params[p:]))
+        if not family.log_link or family.latent_variance is not None:
+            return form.names, lambda values, params: form(values, residual_variance(result, "auto", params[p:]))
+        mean = _log_mean(model, components)
+        here = mean(component_values(components, result.term_covariances, None), np.asarray(result.params, dtype=float))
+
+        def observed(values, params):
+            return form(values, residual_variance(result, "auto", params[p:], mean(values, params) - here))
+
+        return form.names, observed
     if not family.has_intercept:
         raise ValueError("icc(scale='observation'): an ordinal response has no scale. Use scale='latent'.")
     model.require_data("icc()")
@@ -192,6 +203,24 @@ def icc_function(result, components, scale="latent", slopes="zero"):
         return _icc_observed(family, params[p:], eta, form.shared @ values, float(form.total @ values))
 
     return form.names, function
+
+
+def _log_mean(model, components):
+    """Logarithm of the mean response over the rows, random effects averaged over, as a function; for log links.
+
+    The mean of the null model, at which the residual variance is taken, moves with it.
+    """
+    rows, weights = rows_of(model, None, False), model.freq_weights
+    forms = np.zeros((len(model.design.endog), len(components.entries)))
+    for n, e in enumerate(components.entries):
+        exog = model.random[e.term].exog
+        forms[:, n] = exog[:, e.j] * exog[:, e.k] * (0.5 if e.is_variance else 1.0)
+
+    def function(values, params):
+        eta = linear_predictor(params[: model.k_fixed], rows, ()) + forms @ values
+        return float(special.logsumexp(eta, b=weights) - np.log(len(eta) if weights is None else weights.sum()))
+
+    return function
 
 
 def _icc_observed(family, psi, eta, shared, total) -> np.ndarray:

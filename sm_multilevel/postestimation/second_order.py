@@ -36,7 +36,7 @@ __all__ += ["theta_directions", "theta_hessian"]
 Directions = list[tuple[int, np.ndarray]]  # of each its factor, and D of shape (q, q) over all its columns
 
 _CHUNK = 2**21  # numbers of Q made at once
-_STEP = 1e-4  # difference step of the gradient, where Q would be too large
+_STEP = 1e-4  # relative difference step of the gradient, where Q would be too large
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,6 +299,7 @@ def _by_differences(state, effects, theta):
     def gradient(at):
         return effects.chain(state.deviance.at(effects.lambdas(at)).gammas)
 
-    rows = [(gradient(theta + step) - gradient(theta - step)) / (2.0 * _STEP) for step in _STEP * np.eye(len(theta))]
+    steps = _STEP * np.maximum(np.abs(theta), 1.0)
+    rows = [(gradient(theta + step) - gradient(theta - step)) / (2.0 * step.sum()) for step in np.diag(steps)]
     out = np.array(rows)
     return 0.5 * (out + out.T)

@@ -371,29 +371,13 @@ class FunctionTarget(_Bounded):
         return self.coordinates.to_params(z)
 
     def _plain(self, z):
-        """Value and gradient: the function's own slopes by differences, the rest exactly."""
-        c, at = self.coordinates, self.coordinates.theta
-        values, by_theta = c.components(z[at], c.sigma2(z))
-        params, by_head = self._params(z)
-        value = float(self._function(values, params))
-        d_values = _differences(lambda v: self._function(v, params), values)
-        gradient = np.zeros(len(z))
-        gradient[at] = d_values @ by_theta[:, : at.stop - at.start]
-        if c.components.residual:
-            gradient[-1] = 2.0 * c.sigma2(z) * (d_values @ by_theta[:, -1])
-        if c.head:
-            gradient[: c.head] = _differences(lambda p: self._function(values, p), params) @ by_head
-        return value, gradient
-
-
-def _differences(function, x):
-    out = np.empty(len(x))
-    for j in range(len(x)):
-        step = _SLOPE_STEP * (max(abs(x[j]), 1e-3 * float(np.abs(x).max())) or 1.0)
-        moved = np.array([x, x])
-        moved[:, j] += [step, -step]
-        out[j] = (float(function(moved[0])) - float(function(moved[1]))) / (2.0 * step)
-    return out
+        """Value and gradient, by differences in the standardised z, whose elements are of order one in any units."""
+        gradient = np.empty(len(z))
+        for j, step in enumerate(_SLOPE_STEP * np.maximum(np.abs(z), 1.0)):
+            moved = np.array([z, z])
+            moved[:, j] += [step, -step]
+            gradient[j] = (self.value(moved[0]) - self.value(moved[1])) / (2.0 * step)
+        return self.value(z), gradient
 
 
 def _correlation(values, gradients, hessians=None):

@@ -6,14 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
-from oracle_glmm import hessian_of
+from oracle_glmm import gradient_of, hessian_of
 from scipy import stats
 from scipy.special import polygamma
+from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 import sm_multilevel.api as smm
 import sm_multilevel.formula.api as smf
 from sm_multilevel import sp
-from sm_multilevel.datasets import cbpp, epil, penicillin, sleepstudy, wine
+from sm_multilevel.datasets import cbpp, contraception, epil, penicillin, sleepstudy, wine
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -171,24 +172,27 @@ def test_generalised_models_against_the_hessian(name):
         assert_allclose(icc["se"], slope * vc.loc[0, "vcov_se"], rtol=1e-6)
 
 
-def test_negative_binomial_icc_has_the_uncertainty_of_alpha():
+def test_negative_binomial_icc_has_the_uncertainty_of_all_parameters():
+    """By hand: of theta, of alpha, and of the mean response at which the residual variance is taken."""
     result = MODELS["negbin"]()
-    cov = np.linalg.inv(-result.model.hessian(result.params_packed))[-2:, -2:]  # alpha, theta
-    estimate = result.icc()["subject"]
+    at = result.params_packed
+    cov = np.linalg.inv(-result.model.hessian(at))
+    x, null = result.model.exog, result.null_point()
+    p = x.shape[1]
+
+    def log_mean(v):
+        return np.log(np.mean(np.exp(x @ v[:p] + 0.5 * v[-1] ** 2)))
+
+    def icc(v):
+        mean = np.exp(null.eta + 0.5 * null.spread + log_mean(v) - log_mean(at))
+        residual = polygamma(1, 1.0 / (1.0 / mean + v[p]))
+        return v[-1] ** 2 / (v[-1] ** 2 + residual)
+
     frame = result.icc(conf_int=True)
-    assert frame.loc["subject", "estimate"] == pytest.approx(estimate)
-    shift = 1e-5
-    gradient = []
-    for d_alpha, d_theta in ((shift, 0.0), (0.0, shift)):
-        ends = []
-        for sign in (1, -1):
-            theta = result.theta[0] + sign * d_theta
-            alpha = float(result.params["alpha"]) + sign * d_alpha
-            mean = np.exp(result.null_point().eta + 0.5 * result.null_point().spread)
-            residual = polygamma(1, 1.0 / (1.0 / mean + alpha))
-            ends.append(theta**2 / (theta**2 + residual))
-        gradient.append((ends[0] - ends[1]) / (2 * shift))
-    assert_allclose(frame.loc["subject", "se"], np.sqrt(gradient @ cov @ np.array(gradient)), rtol=1e-4)
+    assert_allclose(frame.loc["subject", "estimate"], icc(at), rtol=1e-10)
+    assert frame.loc["subject", "estimate"] == pytest.approx(result.icc()["subject"])
+    gradient = gradient_of(icc, at, np.full(len(at), 1e-4))
+    assert_allclose(frame.loc["subject", "se"], np.sqrt(gradient @ cov @ gradient), rtol=1e-4)
 
 
 def test_zero_variance_has_no_standard_error():
@@ -266,10 +270,69 @@ def test_icc_of_slopes(sleep):
     )
 
 
-def test_icc_interval_does_not_depend_on_units(sleep):
-    plain = smf.mixedlm("Reaction ~ Days + (1 | Subject)", sleep).fit().icc(conf_int=True)
-    large = smf.mixedlm("I(Reaction * 1e4) ~ Days + (1 | Subject)", sleep).fit().icc(conf_int=True)
-    assert_allclose(plain, large, rtol=1e-6)
+@pytest.mark.parametrize("method", ["wald", "profile"])
+@pytest.mark.parametrize("slopes", ["zero", "average"])
+def test_icc_intervals_do_not_depend_on_units(sleep, method, slopes):
+    options = {"conf_int": True, "method": method, "slopes": slopes}
+    plain = smf.mixedlm("Reaction ~ Days + (Days | Subject)", sleep).fit().icc(**options)
+    for size, time in ((1e-5, 86400.0), (1e6, 1e-4)):
+        other = sleep.assign(Reaction=sleep["Reaction"] * size, Days=sleep["Days"] * time)
+        got = smf.mixedlm("Reaction ~ Days + (Days | Subject)", other).fit().icc(**options)
+        assert_allclose(got, plain, rtol=1e-5)
+
+
+def test_icc_of_a_generalised_model_does_not_depend_on_units():
+    df = contraception.load_pandas().data
+    results = [smf.melogit("use ~ age + (age | district)", df.assign(age=df["age"] * c)).fit() for c in (1.0, 1e4)]
+    for scale in ("latent", "observation"):
+        one, other = (r.icc(scale, conf_int=True) for r in results)
+        assert_allclose(other, one, rtol=1e-4)
+
+
+@pytest.mark.parametrize("ratio", [1e2, 1e4])
+def test_large_variance_ratios(ratio):
+    """Balanced data: the exact standard errors of analysis of variance."""
+    rng = np.random.default_rng(1)
+    groups, rows = 30, 6
+    codes = np.repeat(np.arange(groups), rows)
+    y = ratio * rng.normal(size=groups)[codes] + rng.normal(size=codes.size)
+    vc = smf.mixedlm("y ~ 1 + (1 | g)", pd.DataFrame({"y": y, "g": codes})).fit().varcorr(conf_int=True)
+    between, within = groups - 1, groups * (rows - 1)
+    variance, residual = vc["vcov"].to_numpy(float)
+    exact = np.sqrt(2 * (residual + rows * variance) ** 2 / between + 2 * residual**2 / within) / rows
+    assert_allclose(vc["vcov_se"], [exact, residual * np.sqrt(2 / within)], rtol=1e-5)
+
+
+def test_noise_with_a_slope_is_exactly_zero():
+    """All variances end at zero: not at rounding, of which correlations and intervals would be made."""
+    rng = np.random.default_rng(1)
+    df = pd.DataFrame({"g": np.repeat(np.arange(30), 6), "z": rng.normal(size=180), "x": rng.normal(size=180)})
+    result = smf.mixedlm("z ~ x + (x | g)", df).fit()
+    assert result.is_singular
+    vc = result.varcorr(conf_int=True)
+    assert vc.loc[[0, 1], "vcov"].tolist() == [0.0, 0.0]
+    assert np.isnan(vc.loc[2, "sdcor"])
+    icc = result.icc(conf_int=True).loc["g"]
+    assert icc["estimate"] == 0.0
+    assert icc["ci_lower"] == 0.0
+    assert np.isnan(icc["se"])
+    assert 0.0 < icc["ci_upper"] < 0.2
+
+
+def test_no_random_intercept(sleep):
+    result = smf.mixedlm("Reaction ~ Days + (0 + Days | Subject)", sleep).fit()
+    assert result.icc() == {}
+    with pytest.raises(ValueError, match="slopes='average'"):
+        result.icc(conf_int=True)
+    assert 0 < result.icc(slopes="average")["Subject"] < 1
+
+
+def test_no_intervals_without_convergence(sleep):
+    with pytest.warns(ConvergenceWarning):
+        result = smf.mixedlm("Reaction ~ Days + (Days | Subject)", sleep).fit(maxiter=1, start_params=[9.0, 1.0, 9.0])
+    for call in (result.varcorr, result.icc):
+        with pytest.raises(ValueError, match="converge"):
+            call(conf_int=True, method="profile")
 
 
 def test_observation_scale_of_the_normal_family(sleep):
@@ -283,7 +346,11 @@ BAD = {
     "method": (lambda r: r.varcorr(conf_int=True, method="bayes"), ValueError, "method='bayes'"),
     "alpha": (lambda r: r.varcorr(conf_int=True, alpha=1.5), ValueError, "alpha=1.5"),
     "flag": (lambda r: r.varcorr(conf_int="yes"), ValueError, "conf_int='yes'"),
-    "option": (lambda r: r.varcorr(conf_int=True, seed=3), TypeError, "seed"),
+    "option": (lambda r: r.varcorr(conf_int=True, seed=3), ValueError, "varcorr: seed= belongs to method='boot'"),
+    "unknown option": (lambda r: r.varcorr(conf_int=True, method="boot", seeds=3), TypeError, "Did you mean 'seed'"),
+    "few replicates": (lambda r: r.varcorr(conf_int=True, method="boot", n=10), ValueError, "at least 39"),
+    "no intervals": (lambda r: r.varcorr(method="profile"), ValueError, "conf_int=True"),
+    "icc no intervals": (lambda r: r.icc(alpha=0.1), ValueError, "conf_int=True"),
     "icc alpha": (lambda r: r.icc(conf_int=True, alpha=0), ValueError, "alpha=0"),
     "icc scale": (lambda r: r.icc(scale="logit"), ValueError, "scale='logit'"),
     "icc slopes": (lambda r: r.icc(slopes="mean"), ValueError, "slopes='mean'"),

@@ -12,7 +12,7 @@ import pytest
 from sm_multilevel.datasets import mathachieve, sleepstudy
 
 ROOT = Path(__file__).parents[2]
-GUIDES = ["linear", "generalized", "for_lme4_users", "for_mixedlm_users", "for_stata_users"]
+GUIDES = ["linear", "generalized", "inference", "for_lme4_users", "for_mixedlm_users", "for_stata_users"]
 PAGES = ["README.md", "docs/index.md", *(f"docs/{guide}.md" for guide in GUIDES)]
 
 

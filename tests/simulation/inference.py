@@ -207,7 +207,15 @@ def run(study: Study, count: int, jobs: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "n", "undefined", "rate", "mc_se"])
 
 
-def page(tables: dict[str, pd.DataFrame], minutes: float) -> str:
+def likelihood_ratio_tests(jobs: int) -> pd.DataFrame:
+    """Sizes of likelihood-ratio tests, as `sizes_lrt` has them."""
+    from tests.simulation.sizes_lrt import SCENARIOS, table
+
+    with parallel_backend("loky", n_jobs=jobs, inner_max_num_threads=1):
+        return pd.concat(Parallel()(delayed(table)([name]) for name in SCENARIOS), ignore_index=True)
+
+
+def page(tables: dict[str, pd.DataFrame], ratios: pd.DataFrame | None, minutes: float) -> str:
     """The page in Markdown."""
     import sm_multilevel
 
@@ -232,18 +240,34 @@ def page(tables: dict[str, pd.DataFrame], minutes: float) -> str:
             cells = [f"{r.rate:.3f} ({r.mc_se:.3f})" + (f", {r.undefined} undefined" if r.undefined else "")
                      for r in table.itertuples()]  # fmt: skip
             out += ["| " + " | ".join(cells) + " |", ""]
+    if ratios is not None:
+        out += ["## Likelihood-ratio tests: rejection of a true hypothesis at 5 %", ""]
+        out += ["| Test | data sets | size | failed fits |", "| --- | ---: | ---: | ---: |"]
+        out += [
+            f"| {r.test} | {r.replicates:,} | {r.size:.3f} ({r.mc_error:.3f}) | {r.failed} |"
+            for r in ratios.itertuples()
+        ]
+        out += [""]
     return "\n".join(out)
 
 
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("studies", nargs="*", choices=[[], *STUDIES], help="default all")
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"default all; {', '.join(STUDIES)}, lrt")
     parser.add_argument("--count", type=int, help="data sets a study; default as the page says")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--write", type=Path)
     args = parser.parse_args(arguments)
-    began, tables = time.perf_counter(), {}
-    for name in args.studies or STUDIES:
+    wanted = args.studies or [*STUDIES, "lrt"]
+    unknown = [name for name in wanted if name not in (*STUDIES, "lrt")]
+    if unknown:
+        parser.error(f"{unknown[0]!r} is not known; choose from {', '.join(STUDIES)}, lrt")
+    began, tables, ratios = time.perf_counter(), {}, None
+    for name in wanted:
+        if name == "lrt":
+            ratios = likelihood_ratio_tests(args.jobs)
+            print(ratios.to_string(index=False), flush=True)
+            continue
         study = STUDIES[name]
         start = time.perf_counter()
         tables[name] = run(study, args.count or study.count, args.jobs)
@@ -251,7 +275,7 @@ def main(arguments=None) -> int:
             f"{study.title} ({time.perf_counter() - start:.0f} s)\n{tables[name].to_string(index=False)}\n", flush=True
         )
     if args.write:
-        args.write.write_text(page(tables, (time.perf_counter() - began) / 60.0), encoding="utf-8")
+        args.write.write_text(page(tables, ratios, (time.perf_counter() - began) / 60.0), encoding="utf-8")
     return 0
 
 

@@ -144,12 +144,17 @@ def _crossed(replicates, seed, first, second):
     return frame, full, null, responses
 
 
-def crossed(replicates, seed, first=20, second=20):
+def crossed(replicates, seed, first=20, second=20, share=2):
     """Two crossed variances at once, REML: weights from the information matrix; a half of the replicates."""
-    frame, full, null, responses = _crossed(max(1, replicates // 2), seed, first, second)
+    frame, full, null, responses = _crossed(max(1, replicates // share), seed, first, second)
     mixture = asymptotic(nest(null, full), null, 1, None)
     name = f"two crossed variances, {first} x {second} x 2, REML, asymptotic"
     return [row(name, len(frame), _by_p(mixture.sf, ratios(null, full, responses)))]
+
+
+def crossed_many(replicates, seed):
+    """The same with 60 levels each; a third of the replicates."""
+    return crossed(replicates, seed, 60, 60, 3)
 
 
 def whole_term(replicates, seed, groups=50, size=8):
@@ -185,7 +190,10 @@ def bootstrap(replicates, seed, groups=10, size=5, draws=99):
 
 SCENARIOS = {
     f.__name__: f
-    for f in (one_variance, one_variance_many, variance_and_fixed, slope, slope_many, crossed, whole_term, bootstrap)
+    for f in (
+        one_variance, one_variance_many, variance_and_fixed, slope, slope_many, crossed, crossed_many, whole_term,
+        bootstrap,
+    )
 }  # fmt: skip
 
 
