@@ -110,8 +110,13 @@ def _is_reml(fit) -> bool:
     return fit.family is None and fit.reml
 
 
+def _options(fit) -> dict:
+    """Options of another fit: degrees of freedom are no part of its likelihood."""
+    return {name: value for name, value in fit.fit_options().items() if name not in ("df", "use_t")}
+
+
 def _by_ml(fit):
-    fitted = fit.model.fit(**{**fit.fit_options(), "reml": False})
+    fitted = fit.model.fit(**{**_options(fit), "reml": False})
     return getattr(fitted, "_results", fitted)
 
 
@@ -171,7 +176,7 @@ def _without(result, terms):
     if not terms:
         return regression(result, reml=_is_reml(result))
     smaller = type(model)(None, None, design=replace(model.design, terms=tuple(terms)), **model._own)
-    fitted = smaller.fit(**result.fit_options())
+    fitted = smaller.fit(**_options(result))
     return getattr(fitted, "_results", fitted)
 
 

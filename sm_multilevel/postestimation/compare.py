@@ -30,7 +30,7 @@ __all__ = ["LRTestResult", "check_options", "compare_fits", "inner_result", "lik
 
 METHODS = ("asymptotic", "exact", "bootstrap")
 _DRAWS = {"asymptotic": 10_000, "exact": 10_000, "bootstrap": 1000}
-_BATCH = 25  # replicates a batch of the bootstrap; the same for any number of jobs
+_BATCH = 100  # replicates a batch of the bootstrap; the same for any number of jobs
 _ROUNDING = 1e-6  # deviance by which the full model may be worse
 
 
@@ -339,6 +339,11 @@ def _exact(nesting, restricted, full, n, seed) -> tuple[np.ndarray, str]:
         raise NoNullError(
             f"method='exact' is for linear models; {label_of(full)} is a {type(full.model).__name__}. Use "
             "method='bootstrap'."
+        )
+    if _is_singular(restricted):
+        raise NoNullError(
+            f"The restricted fit, {label_of(restricted)}, is singular ({'; '.join(restricted.record.singular)}): "
+            "method='exact' would take its variances as known. Use method='bootstrap'."
         )
     found = _single_variance(nesting)
     if found is None:

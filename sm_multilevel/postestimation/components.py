@@ -25,7 +25,7 @@ from sm_multilevel.postestimation.varcorr import component_labels
 __all__ = ["ComponentMap", "Components", "Entry", "component_values", "held_directions", "joint_components"]
 __all__ += ["restricted_inverse"]
 
-_PAIRS = 2**24  # numbers up to which the Hessian is analytic; beyond, differences of the exact gradient are faster
+_PAIRS = 2**22  # numbers up to which the Hessian is analytic; beyond, that of the fit's own check serves
 _FLAT = 1e-9  # eigenvalues of the scaled information that count as zero
 _ONE = 1e-6  # a squared correlation this near to one is one
 
@@ -308,7 +308,7 @@ def _linear(result, components):
     theta = result.record.theta_standard
     state = objective.standard_state(theta)
     pairs = level_pairs(state) if pair_elements(state.data.zz.layout) <= _PAIRS else None
-    hessian = theta_hessian(state, components.effects, theta, pairs)
+    hessian = theta_hessian(state, components.effects, theta, pairs, result.record.hessian)
     free = linalg.block_diag(held_directions(components, theta), np.ones((1, 1)))
     inverse, flat = restricted_inverse(0.5 * hessian, free)
     p, k, scale = len(np.asarray(result.params)), len(theta), np.ones(len(theta) + 1)

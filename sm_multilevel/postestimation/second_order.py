@@ -241,7 +241,9 @@ def cov_slopes(state: GaussianState, first: np.ndarray) -> np.ndarray:
     return state.sigma2 * np.einsum("ab,kbc,dc->kad", half, first[:, :p, :p], half)
 
 
-def theta_hessian(state: GaussianState, effects, theta: np.ndarray, pairs: LevelPairs | None) -> np.ndarray:
+def theta_hessian(
+    state: GaussianState, effects, theta: np.ndarray, pairs: LevelPairs | None, profiled: np.ndarray | None = None
+) -> np.ndarray:
     """Hessian of the deviance, beta profiled out, in theta (standardised columns) and log sigma.
 
     Parameters
@@ -251,7 +253,9 @@ def theta_hessian(state: GaussianState, effects, theta: np.ndarray, pairs: Level
     effects : RandomEffects
     theta : ndarray, shape (k,)
     pairs : LevelPairs or None
-        None: the part in theta by central differences of the exact gradient.
+        None: the part in theta from `profiled`, or by central differences of the exact gradient.
+    profiled : ndarray, shape (k, k), optional
+        Hessian in theta with sigma profiled out too, where it is known.
 
     Returns
     -------
@@ -275,7 +279,8 @@ def theta_hessian(state: GaussianState, effects, theta: np.ndarray, pairs: Level
     out[:k, k] = out[k, :k] = 2.0 * first[:, p, p] / sigma2
     if pairs is None:
         # The gradient there is of the deviance with sigma profiled out: put back what that took.
-        out[:k, :k] = _by_differences(state, effects, theta) + np.outer(out[:k, k], out[:k, k]) / out[k, k]
+        profiled = _by_differences(state, effects, theta) if profiled is None else profiled
+        out[:k, :k] = profiled + np.outer(out[:k, k], out[:k, k]) / out[k, k]
         return out
     cov = state.inv_chol_x.T @ state.inv_chol_x
     score = first[:, :p, p]

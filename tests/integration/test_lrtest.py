@@ -264,8 +264,9 @@ def zero():
 def test_singular_restricted_fit_leaves_the_bootstrap(zero):
     _, small, large = zero
     assert small.is_singular
-    with pytest.raises(ValueError, match=r"is singular \(Batch: variance is zero\).*Use method='bootstrap'"):
-        smm.lrtest(small, large)
+    for method in ("asymptotic", "exact"):
+        with pytest.raises(ValueError, match=r"is singular \(Batch: variance is zero\).*Use method='bootstrap'"):
+            smm.lrtest(small, large, method=method)
     test = smm.lrtest(small, large, method="bootstrap", n=39, seed=2)
     assert 0 < test.p_value <= 1
     assert test.mc_error == pytest.approx(np.sqrt(test.p_value * (1 - test.p_value) / (39 - test.failed)))
@@ -418,14 +419,22 @@ def test_failed_replicates_are_counted(one, two, monkeypatch):
         return replace(found, converged=found.converged & (np.arange(len(responses)) > 0))
 
     monkeypatch.setattr(compare, "refits", some_fail)
-    with pytest.warns(ConvergenceWarning, match="2 of 50 replicates did not converge"):
-        test = smm.lrtest(one, two, "bootstrap", n=50, seed=1)
+    with pytest.warns(ConvergenceWarning, match="2 of 150 replicates did not converge"):
+        test = smm.lrtest(one, two, "bootstrap", n=150, seed=1)
     assert test.failed == 2
-    assert test.p_value == 1 / 49
+    assert test.p_value == 1 / 149
     assert "2 of them failed" in str(test)
 
 
 # -- tables -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("df", ["kenward-roger", "satterthwaite"])
+def test_degrees_of_freedom_are_no_part_of_a_comparison(sleep, one, df):
+    full = smf.mixedlm("Reaction ~ Days + (Days | Subject)", sleep).fit(df=df)
+    plain = smf.mixedlm("Reaction ~ Days + (Days | Subject)", sleep).fit()
+    pd.testing.assert_frame_equal(smm.anova(one, full), smm.anova(one, plain))
+    pd.testing.assert_frame_equal(full.ranova(), plain.ranova())
 
 
 def test_anova_refits_by_ml(sleep, one, two, ols):
