@@ -16,6 +16,7 @@ from sm_multilevel.postestimation import anova as _anova
 from sm_multilevel.postestimation import bootstrap as _bootstrap
 from sm_multilevel.postestimation import compare as _compare
 from sm_multilevel.postestimation import df as _df
+from sm_multilevel.postestimation import joint as _joint
 from sm_multilevel.postestimation import profile as _profile
 from sm_multilevel.postestimation import robust as _robust
 from sm_multilevel.postestimation import wald as _wald
@@ -208,7 +209,7 @@ class InferenceMethods(LikelihoodModelResults):
             Estimate +- a quantile times the standard error; where the profile likelihood is high
             enough (see `profile`; of a REML fit that of the ML fit); from bootstrap replicates.
         **kwargs
-            ``cols`` as in statsmodels. Of "profile": ``n_jobs``. Of "boot": ``n=1000``, ``seed``, ``n_jobs``,
+            Of "profile": ``n_jobs``. Of "boot": ``n=1000``, ``seed``, ``n_jobs``,
             ``kind`` as in `bootstrap`, and ``interval="percentile"``, as `BootstrapResults.conf_int` takes its method.
 
         Returns
@@ -216,14 +217,19 @@ class InferenceMethods(LikelihoodModelResults):
         DataFrame or ndarray, shape (p, 2)
         """
         alpha = check_alpha(self.default_alpha if alpha is None else alpha)
+        if "cols" in kwargs:
+            raise TypeError(
+                "conf_int() has no cols, as statsmodels since 0.15. Take rows of what it returns: "
+                "conf_int().loc[['x']], or conf_int().iloc[[0]]."
+            )
         if method == "wald":
-            return super().conf_int(alpha, **kwargs)
+            if kwargs:
+                raise TypeError(f"conf_int(method='wald') has no option {', '.join(map(repr, kwargs))}.")
+            return super().conf_int(alpha)
         if not isinstance(method, str) or method not in _INTERVALS:
             names = ", ".join(map(repr, ["wald", *_INTERVALS]))
             raise ValueError(f"method={method!r} of intervals is not known. Choose one of {names}.")
-        cols = kwargs.pop("cols", None)
-        out = _INTERVALS[method](self, alpha, **kwargs)
-        return out if cols is None else out[np.asarray(cols)]
+        return _INTERVALS[method](self, alpha, **kwargs)
 
     def cov_params(self, r_matrix=None, column=None, scale=None, cov_p=None, other=None):
         """Covariance of the estimates, or of linear combinations of them, as in statsmodels.
@@ -232,6 +238,10 @@ class InferenceMethods(LikelihoodModelResults):
         """
         if r_matrix is None or np.ndim(r_matrix) == 0 or column is not None:
             return super().cov_params(r_matrix, column, scale, cov_p, other)
+        root = None if other is not None or scale is not None or cov_p is not None else _joint.standard_root(self)
+        if root is not None:  # combinations of large, nearly collinear coefficients cancel; their roots do not
+            half = np.asarray(r_matrix, dtype=float) @ root.units @ root.half
+            return half @ half.T
         return _wald.contrast_covariance(np.asarray(super().cov_params(scale=scale, cov_p=cov_p)), r_matrix, other)
 
     # -- tests -----------------------------------------------------------------------------
@@ -244,19 +254,34 @@ class InferenceMethods(LikelihoodModelResults):
         r_matrix : str, array_like, tuple or dict
             As in statsmodels; or ``{"ses": 0, "gender": 0}``, whose keys are coefficients
             or whole terms (``gender`` for ``gender[T.M]``).
+
+        Raises
+        ------
+        ValueError
+            If constraints contradict each other, or cannot be tested together in working precision.
+
+        Notes
+        -----
+        A constraint that follows from the ones before it is left out and does not count. No other one is lost,
+        whatever the units of the coefficients are. With `invcov` all is as in statsmodels.
         """
         if isinstance(r_matrix, Mapping):
             r_matrix = _wald.constraints_from_dict(self.model, r_matrix)
         _wald.check_hypothesis(self.model, r_matrix)
         known = cov_p is not None or invcov is not None
         _wald.check_testable(self, r_matrix, None if known else super().cov_params())
+        rows, hypothesis = None, r_matrix
+        if invcov is None:
+            rows, hypothesis = _wald.whitened_hypothesis(self, r_matrix, cov_p)
+            cov_p, invcov = None, np.eye(len(rows))
         test = super().wald_test(
-            r_matrix, cov_p=cov_p, invcov=invcov, use_f=use_f, df_constraints=df_constraints,
+            hypothesis, cov_p=cov_p, invcov=invcov, use_f=use_f, df_constraints=df_constraints,
             scalar=scalar,
         )  # fmt: skip
         if self.reference is None or test.distribution != "F":
             return test
-        rows, _ = _wald.constraints(self.model, r_matrix)
+        if rows is None:
+            rows, _ = _wald.independent_constraints(self, r_matrix)
         factor, df = self.reference.f_df(rows)
         return ContrastResults(F=test.fvalue * factor, df_denom=df, df_num=test.df_num)
 

@@ -15,11 +15,13 @@ takes the place of the rows, and matrices have the size of the columns, not of t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from sm_multilevel.postestimation.clusters import Clusters
+from sm_multilevel.postestimation.joint import DERIVED, whitened
 from sm_multilevel.postestimation.reference import Reference
 
 __all__ = ["ClusterSatterthwaite", "Moments", "influences"]
@@ -76,14 +78,18 @@ class ClusterSatterthwaite(Reference):
             return np.nan, np.nan
         return (eta - q + 1.0) / eta, float(eta - q + 1.0)
 
+    @cached_property
+    def _mean(self) -> np.ndarray:
+        """Mean of the covariance, if the model holds."""
+        pulls = self.moments.pulls
+        return np.sum(self.moments.spreads - pulls @ pulls.transpose(0, 2, 1), axis=0)
+
     def _eta(self, rows) -> float:
         """Degrees of freedom of the Wishart distribution that has the total variance of R V R'."""
-        pulls, spreads = rows @ self.moments.pulls, rows @ self.moments.spreads @ rows.T
-        mean = (spreads - pulls @ pulls.transpose(0, 2, 1)).sum(axis=0)
-        values, vectors = np.linalg.eigh(mean)
-        if not values[0] > 1e-12 * values[-1]:
+        if not (np.diag(rows @ self._mean @ rows.T) > 0.0).all():
             return np.nan
-        half = (vectors / np.sqrt(values)).T
+        pulls, spreads = rows @ self.moments.pulls, rows @ self.moments.spreads @ rows.T
+        half = whitened(rows, self._mean, DERIVED)
         pulls, spreads = half @ pulls, half @ spreads @ half.T
         q = len(rows)
         # Covariance of the parts i and j: spreads_i (where i = j) - pulls_i pulls_j'.

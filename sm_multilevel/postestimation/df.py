@@ -27,6 +27,7 @@ from sm_multilevel._compat import one_blas_thread
 from sm_multilevel.checks import check_flag, users_level
 from sm_multilevel.linalg.layout import MemoryBudgetError
 from sm_multilevel.objectives.gaussian import GaussianState
+from sm_multilevel.postestimation.joint import DERIVED, orthogonal, whitened
 from sm_multilevel.postestimation.reference import Reference
 from sm_multilevel.postestimation.second_order import (
     cov_slopes,
@@ -103,9 +104,7 @@ class Satterthwaite(_ByVariance):
 
     def f_df(self, rows):
         rows = np.asarray(rows, dtype=float)
-        values, vectors = np.linalg.eigh(rows @ self.cov @ rows.T)
-        keep = values > 1e-10 * values[-1]
-        nu = self.t_df(vectors[:, keep].T @ rows)
+        nu = self.t_df(orthogonal(rows, self.cov))
         if len(nu) == 1:
             return 1.0, float(nu[0])
         if (nu <= 2.0).any():
@@ -131,9 +130,7 @@ class KenwardRoger(_ByVariance):
 
     def f_df(self, rows):
         rows = np.asarray(rows, dtype=float)
-        values, vectors = np.linalg.eigh(rows @ self.cov @ rows.T)
-        keep = values > 1e-10 * values[-1]
-        rows = (vectors[:, keep] / np.sqrt(values[keep])).T @ rows  # L C L' = I
+        rows = whitened(rows, self.cov, DERIVED) @ rows  # L C L' = I
         q = len(rows)
         if q == 1:
             return 1.0, float(self.t_df(rows)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Mapping
 from itertools import combinations
 
@@ -12,7 +13,9 @@ from patsy import DesignInfo, PatsyError
 from statsmodels.stats.contrast import MultiCompResult, WaldTestResults
 from statsmodels.stats.multitest import multipletests
 
+from sm_multilevel.checks import users_level
 from sm_multilevel.formula.frame import suggest
+from sm_multilevel.postestimation.joint import FACTORED, GIVEN, NoWaldTest, independent, standard_root, whitened
 
 __all__ = [
     "check_hypothesis",
@@ -20,10 +23,11 @@ __all__ = [
     "constraints",
     "constraints_from_dict",
     "contrast_covariance",
+    "independent_constraints",
     "lost_parameters",
     "too_many",
 ]
-__all__ += ["term_columns", "touches", "wald_test_terms", "zero_tests"]
+__all__ += ["term_columns", "touches", "wald_test_terms", "whitened_hypothesis", "zero_tests"]
 
 
 def term_columns(model) -> dict[str, list[int]]:
@@ -110,6 +114,33 @@ def constraints(model, hypothesis):
     return np.asarray(form.coefs, dtype=float), np.asarray(form.constants, dtype=float).ravel()
 
 
+def independent_constraints(result, hypothesis, cov=None):
+    """(R, q) without constraints that follow from others; see `joint.independent`."""
+    cov = np.asarray(result.cov_params() if cov is None else cov, dtype=float)
+    with np.errstate(invalid="ignore"):
+        errors = np.sqrt(np.diag(cov))
+    rows, values = constraints(result.model, hypothesis)
+    return independent(rows, values, errors)
+
+
+def whitened_hypothesis(result, hypothesis, cov=None):
+    """Independent constraints as they were written, and (R, q) of the same whose estimates have the covariance I.
+
+    Parameters
+    ----------
+    result : MultilevelResults
+    hypothesis : str, array_like or tuple
+    cov : ndarray, optional
+        Covariance of the parameters; default the result's.
+    """
+    rows, values = independent_constraints(result, hypothesis, cov)
+    standard = standard_root(result) if cov is None else None
+    limit = GIVEN if cov is None else FACTORED
+    cov = np.nan_to_num(np.asarray(result.cov_params() if cov is None else cov, dtype=float))
+    change = whitened(rows, cov, limit, standard)
+    return rows, (change @ rows, change @ values)
+
+
 def lost_parameters(cov) -> np.ndarray:
     """Which parameters have no standard error: at their boundary, or infinite."""
     return np.isnan(np.diag(cov))
@@ -186,7 +217,10 @@ def check_testable(result, hypothesis, cov=None) -> None:
 def too_many(result, matrix) -> bool:
     """Whether a cluster-robust covariance, of rank m - 1 from m clusters, is singular for these constraints."""
     clusters = result.cov_kwds.get("n_groups")
-    return clusters is not None and int(np.linalg.matrix_rank(np.atleast_2d(matrix))) >= clusters
+    if clusters is None:
+        return False
+    rows = np.atleast_2d(matrix)
+    return len(independent(rows, np.zeros(len(rows)), np.asarray(result.bse))[0]) >= clusters
 
 
 def _reason(result, j, name) -> str:
@@ -216,7 +250,13 @@ def wald_test_terms(result, skip_single=False, extra_constraints=None, combine_t
             rows.append([np.nan, np.nan, len(np.atleast_2d(matrix)), *([result.df_resid] if result.use_t else [])])
             index.append(name)
             continue
-        test = result.wald_test(matrix, scalar=scalar)
+        try:
+            test = result.wald_test(matrix, scalar=scalar)
+        except NoWaldTest as error:
+            warnings.warn(f"No test of {name}. {error}", RuntimeWarning, stacklevel=users_level())
+            rows.append([np.nan, np.nan, len(np.atleast_2d(matrix)), *([result.df_resid] if result.use_t else [])])
+            index.append(name)
+            continue
         df = test.df_num if result.use_t else test.df_denom
         row = [test.statistic, test.pvalue, int(df)]
         rows.append([*row, test.df_denom] if result.use_t else row)
