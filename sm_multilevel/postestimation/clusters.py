@@ -113,7 +113,7 @@ def _by_name(model, name: str) -> Clusters:
             return factor
     frame = getattr(model.data, "frame", None)
     if frame is None or name not in frame.columns:
-        known = [*labels, *(() if frame is None else map(str, frame.columns))]
+        known = dict.fromkeys([*labels, *(() if frame is None else map(str, frame.columns))])
         raise ValueError(
             f"cov_kwds: groups={name!r} is neither a grouping factor nor a column of the data.{suggest(name, known)} "
             f"The model's factors are {', '.join(dict.fromkeys(labels))}."

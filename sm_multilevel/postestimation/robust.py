@@ -50,6 +50,10 @@ _DF = ("normal", "clusters", "residual", "satterthwaite")
 _INFORMATION = "Inverse of the joint observed information of all parameters."
 _FEW = 10  # clusters
 _ALONE = 1e-8  # part of a direction's information that is in other clusters, and none
+_FLAT = 1e-9  # eigenvalues of the scaled information up to which derivatives' errors matter
+_ROUNDING = 1e-15  # the least that an eigenvalue can be told from zero
+_SMALL = 1e-6  # part of a variance that may be left out
+_MOVED = 1e-4  # standard errors that a coefficient may move with a rotation of a singular Lambda
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,7 +308,8 @@ def robust_result(result: Any, request: RobustRequest) -> Any:
         few = " These are few: with normal distributions intervals are too short."
     kwds = {
         "description": f"Cluster-robust sandwich of {sandwich}, {request.correction}, by {clusters.name}.",
-        "note": f"Standard errors of the coefficients are robust: {clusters.size} clusters by {clusters.name}.{few}",
+        "note": f"Standard errors of the coefficients are robust: {clusters.size} clusters by {clusters.name}; "
+        f"those of variances are model-based.{few}",
         "label": label, "correction": request.correction, "n_groups": clusters.size, "group_name": clusters.name,
         "cov_joint": joint, "options": request.options,
     }  # fmt: skip
@@ -425,12 +430,47 @@ def _linear_influences(result, clusters) -> np.ndarray:
     )  # fmt: skip
     whole = theta_hessian(state, effects, theta, None)  # in theta and log sigma
     hessian = whole[:k, :k] - np.outer(whole[:k, k], whole[k, :k]) / whole[k, k]
-    held = held_directions(ComponentMap(effects, True), theta)
-    free = linalg.block_diag(np.eye(p), held, np.eye(1))
-    inverse, _ = restricted_inverse(linear_information(state, effects.basis, hessian), free)
-    out = scores @ inverse
-    out[:, :p] = out[:, :p] @ state.data.scaling.map.T
-    return out
+    info, others = linear_information(state, effects.basis, hessian), np.r_[0:p, p + k]
+    # The factor of X'V^-1 X as the fit has it, however near its columns are to collinear.
+    root = linalg.block_diag(np.sqrt(state.sigma2) * state.inv_chol_x, 1.0 / np.sqrt(info[-1:, -1:]))
+    half = root @ info[np.ix_(others, range(p, p + k))]
+    back = linalg.block_diag(state.data.scaling.map, np.eye(1))
+    free = held_directions(ComponentMap(effects, True), theta)
+    # Half the profiled Hessian is what the information of theta leaves after that of beta and sigma^2.
+    rest, at = _solved(scores[:, others] @ root.T, scores[:, p : p + k], root @ back.T, half, 0.5 * hessian, free)
+    return np.column_stack([rest[:, :p], at, rest[:, p:]])
+
+
+def _solved(white, theta_scores, root, half, schur, free):
+    """The joint information's inverse times scores, by blocks: only directions of theta may be left out.
+
+    Parameters
+    ----------
+    white : ndarray, shape (m, h)
+        Scores of the other parameters times the root of the inverse of their own information.
+    theta_scores : ndarray, shape (m, k)
+    root : ndarray, shape (h, j)
+        That root, taken to the user's parameters.
+    half : ndarray, shape (h, k)
+        The root times the information that the two share.
+    schur : ndarray, shape (k, k)
+        Information of theta, the others profiled out.
+    free : ndarray, shape (k, f)
+        Directions of theta off the boundary.
+
+    Returns
+    -------
+    ndarray, shape (m, j)
+        Of the others; NaN where they move with a direction of theta that has no information.
+    ndarray, shape (m, k)
+        Of theta.
+    """
+    inverse, flat = restricted_inverse(schur, free)
+    at = (theta_scores - white @ half) @ inverse
+    out = (white - at @ half.T) @ root
+    moved = np.abs(root.T @ (half @ flat)) > _MOVED * np.sqrt(np.einsum("hj,hj->j", root, root))[:, None]
+    out[:, moved.any(axis=1)] = np.nan
+    return out, at
 
 
 def _marginal_influences(result, clusters) -> np.ndarray:
@@ -443,13 +483,28 @@ def _marginal_influences(result, clusters) -> np.ndarray:
     jacobian, hessian = result.standard_jacobian, 0.5 * result.record.hessian
     held = np.zeros(head, dtype=bool)
     held[model.k_fixed :] = space.psi_at_zero(z)
-    if result.separated:  # infinite estimates are held, in the user's parameters, whose columns are not mixed
+    free = np.eye(head)[:, ~held]
+    if result.separated:  # infinite estimates are held, in the user's parameters
         held |= np.isin(list(model.data.param_names), result.separated)
-        back = np.eye(len(z))
-        back[:head, :head] = np.linalg.inv(jacobian + np.diag(np.diag(jacobian) == 0.0))
-        scores, hessian, jacobian = scores @ back, back.T @ hessian @ back, np.eye(head)
-    free = linalg.block_diag(np.eye(head)[:, ~held], held_directions(ComponentMap(model.effects, False), z[head:]))
-    inverse, _ = restricted_inverse(hessian, free)
-    out = scores @ inverse
-    out[:, :head] = out[:, :head] @ jacobian.T
-    return out
+        free = np.linalg.qr(np.linalg.inv(jacobian + np.diag(np.diag(jacobian) == 0.0))[:, ~held])[0]
+    inside, cross = free.T @ hessian[:head, :head] @ free, free.T @ hessian[:head, head:]
+    size = np.sqrt(np.maximum(np.diag(inside), np.finfo(float).tiny))
+    if not (np.isfinite(hessian).all() and np.isfinite(size).all()):
+        return np.full(scores.shape, np.nan)
+    values, vectors = np.linalg.eigh(inside / np.outer(size, size))
+    if values.size and values[0] < -1e-6:  # no maximum of the likelihood
+        return np.full(scores.shape, np.nan)
+    moves = vectors / size[:, None]
+    keep = values > _FLAT
+    root = (moves[:, keep] / np.sqrt(values[keep])).T
+    half, back = root @ cross, jacobian @ free
+    schur = hessian[head:, head:] - half.T @ half
+    white = scores[:, :head] @ free @ root.T
+    directions = held_directions(ComponentMap(model.effects, False), z[head:])
+    out, at = _solved(white, scores[:, head:], root @ back.T, half, schur, directions)
+    # What moves with a direction left out has more variance than is seen.
+    left = moves[:, ~keep] / np.sqrt(np.maximum(values[~keep], _ROUNDING))
+    seen = np.einsum("hj,hj->j", root @ back.T, root @ back.T)
+    out[:, ((back @ left) ** 2 > _SMALL * seen[:, None]).any(axis=1)] = np.nan
+    at[:, ((cross.T @ left) ** 2 > _SMALL * np.abs(np.diag(schur))[:, None]).any(axis=1)] = np.nan
+    return np.column_stack([out, at])
