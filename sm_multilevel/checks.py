@@ -297,7 +297,8 @@ def independent_columns(x: np.ndarray, names) -> list[int]:
     norms = np.sqrt(np.diag(gram))
     for odd in np.flatnonzero((norms == 0) | (norms > 1e75)):
         _check_size(x[:, odd], f"The column {names[odd]!r}")
-    scaled_gram = gram / np.where(norms > 0, np.outer(norms, norms), 1.0)
+    sizes = np.outer(norms, norms)
+    scaled_gram = gram / np.where(sizes > 0, sizes, 1.0)
     left = _remaining(scaled_gram)
     # Squares: below 1e-10 products have lost the digits, so look at the columns.
     if np.all(left > 1e-9) and np.all(norms > 0):

@@ -21,7 +21,7 @@ from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from sm_multilevel._compat import CloudPickler
 from sm_multilevel.checks import check_alpha, check_count, check_flag, users_level
-from sm_multilevel.postestimation.replicates import Plan, as_series, check_statistic, compute
+from sm_multilevel.postestimation.replicates import Plan, check_statistic, compute, of_data
 from sm_multilevel.postestimation.resample import top_level
 from sm_multilevel.postestimation.simulate import simulate
 
@@ -135,8 +135,10 @@ class BootstrapResults:
         if not isinstance(method, str) or method not in _METHODS:
             names = ", ".join(map(repr, _METHODS))
             raise ValueError(f"method={method!r} is not known. Choose one of {names}.")
-        if self.estimates.empty:
+        if len(self.estimates) == 0:
             raise ValueError(f"None of the {self.n} replicates succeeded: {'; '.join(self.failures.index)}.")
+        if self.observed.empty:  # "params" of a model without fixed effects
+            return pd.DataFrame(np.empty((0, 2)), index=self.observed.index, columns=["lower", "upper"])
         out = _METHODS[method](self, alpha)
         out.columns = ["lower", "upper"]
         return out
@@ -250,8 +252,12 @@ class BootstrapResults:
     def __repr__(self):
         return (
             f"<BootstrapResults: {self.kind}, {self.n} replicates, {self.failed} failed, {self.n_singular} at the "
-            f"boundary, seed {self.seed}>"
+            f"boundary, seed {self.seed}{self._told_undefined()}>"
         )
+
+    def _told_undefined(self) -> str:
+        lost = [f"{name} {count}" for name, count in self.undefined.items() if count]
+        return f", undefined: {', '.join(lost[:5])}{', ...' if len(lost) > 5 else ''}" if lost else ""
 
 
 def bootstrap(
@@ -274,8 +280,8 @@ def bootstrap(
             "Repeat the rows instead, or draw whole groups by kind='cluster'."
         )
     wrapped = result._wrapper(getattr(result, "_results", result))
-    observed = as_series(statistic, wrapped)
-    plan = Plan(wrapped, kind, statistic, len(observed), entropy, clusters)
+    observed = of_data(statistic, wrapped)
+    plan = Plan(wrapped, kind, statistic, observed.index, entropy, clusters)
     nothing = pd.DataFrame(np.empty((0, len(observed))), columns=observed.index, index=pd.RangeIndex(0))
     empty = BootstrapResults(nothing, observed, 0, pd.Series(dtype=int, name="replicates"), 0, plan)
     return _extended(empty, n, *computing)
@@ -300,6 +306,15 @@ def _extended(boot, n_more, n_jobs, disp, batch) -> BootstrapResults:
         warnings.warn(
             f"{out.failed} of {out.n} replicates failed: {listed}. The others are not a sample of all that could "
             "have been observed: intervals from them may be too short.",
+            ConvergenceWarning,
+            stacklevel=users_level(),
+        )
+    undefined = out.undefined[(out.undefined > _MANY * len(out.estimates)).to_numpy()]
+    if callable(boot.plan.statistic) and len(undefined):
+        listed = "; ".join(f"{name} ({count})" for name, count in undefined.items())
+        warnings.warn(
+            f"The statistic is undefined (NaN) in more than {_MANY:.0%} of the {len(out.estimates)} replicates that "
+            f"succeeded: {listed}. These are no part of its standard errors and intervals, which may be too short.",
             ConvergenceWarning,
             stacklevel=users_level(),
         )

@@ -25,7 +25,7 @@ from sm_multilevel.postestimation.refits import Refits, collected, refits
 from sm_multilevel.postestimation.resample import TopLevel, group_refits, refit_to, top_level
 from sm_multilevel.postestimation.simulate import Simulator
 
-__all__ = ["KINDS", "Plan", "Replicated", "as_series", "check_statistic", "compute", "named_statistic"]
+__all__ = ["KINDS", "Plan", "Replicated", "check_statistic", "compute", "named_statistic", "of_data"]
 
 Statistic = Callable[[Any], Any]
 
@@ -63,8 +63,8 @@ class Plan:
         A key of `KINDS`.
     statistic : str or callable
         A key of `STATISTICS`, or result -> numbers.
-    size : int
-        How many numbers that are.
+    labels : Index
+        Of these numbers.
     entropy : int
     clusters : TopLevel or None
     """
@@ -72,7 +72,7 @@ class Plan:
     result: Any
     kind: str
     statistic: str | Statistic
-    size: int
+    labels: pd.Index
     entropy: int
     clusters: TopLevel | None = None
 
@@ -97,10 +97,12 @@ class Plan:
             values.append(value)
             reasons.append(reason)
             singular.append(at_boundary)
-        return Replicated(np.array(values).reshape(-1, self.size), tuple(reasons), np.array(singular, dtype=bool))
+        return Replicated(
+            np.array(values).reshape(-1, len(self.labels)), tuple(reasons), np.array(singular, dtype=bool)
+        )
 
     def _one(self, fit) -> tuple[np.ndarray, str, bool]:
-        lost = np.full(self.size, np.nan)
+        lost = np.full(len(self.labels), np.nan)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
@@ -110,11 +112,13 @@ class Plan:
         if not fitted.converged:
             return lost, fitted.record.reason, False
         try:
-            value = as_series(self.statistic, fitted).to_numpy(dtype=float)
+            raw = self.statistic(fitted)  # type: ignore[operator]
         except Exception as error:  # the user's code: whatever it raises is counted, with its message
             return lost, f"the statistic raised {type(error).__name__}: {error}", False
-        if value.shape != lost.shape:
-            return lost, f"the statistic gave {value.size} values where the data give {self.size}", False
+        try:
+            value = _in_order(_as_numbers(self.statistic, raw), self.labels)
+        except ValueError as error:
+            return lost, f"the statistic {error}", False
         return value, "", bool(fitted.is_singular)
 
 
@@ -233,16 +237,69 @@ def check_statistic(statistic) -> str | Statistic:
     )
 
 
-def as_series(statistic: str | Statistic, result) -> pd.Series:
-    """A statistic of one result, with its names."""
+def of_data(statistic: str | Statistic, result) -> pd.Series:
+    """A statistic of the fit to the data, with its names.
+
+    Raises
+    ------
+    ValueError
+        Where a callable raises, or gives no real numbers, none at all, or none that is finite.
+    """
     if not callable(statistic):
         names = [name for part in STATISTICS[statistic] for name in PARTS[part][0](result)]
         one = (np.asarray(result.params)[None], np.asarray(result.theta)[None], np.array([result.scale], dtype=float))
         return pd.Series(named_statistic(result, statistic, *one)[0], index=names)
-    value = statistic(result)
-    if np.ndim(value) == 0 and not isinstance(value, dict):
-        return pd.Series([value], index=[getattr(statistic, "__name__", "statistic")], dtype=float)
-    return pd.Series(value if isinstance(value, (dict, pd.Series)) else np.ravel(value), dtype=float)
+    told = f"statistic={_name(statistic)}"
+    advice = "Give a function of a result that returns real numbers."
+    try:
+        raw = statistic(result)
+    except Exception as error:  # the user's code
+        raise ValueError(f"{told} raised {type(error).__name__} on the data: {error}. {advice}") from error
+    try:
+        value = _as_numbers(statistic, raw)
+    except ValueError as error:
+        raise ValueError(f"{told} {error} on the data. {advice}") from error
+    if value.empty:
+        raise ValueError(f"{told} gave no values on the data. {advice}")
+    if not np.isfinite(value).any():
+        raise ValueError(f"{told} gave {_listed(value)} on the data, where nothing is finite. {advice}")
+    return value
+
+
+def _name(statistic) -> str:
+    return str(getattr(statistic, "__name__", "statistic"))
+
+
+def _as_numbers(statistic, value) -> pd.Series:
+    """What a callable statistic returned, with its labels."""
+    try:
+        if isinstance(value, (dict, pd.Series)):
+            parts = np.asarray(list(value.values()) if isinstance(value, dict) else value)
+            real, made = not np.iscomplexobj(parts), partial(pd.Series, value)
+        elif np.ndim(value) == 0:
+            real, made = not np.iscomplexobj(value), partial(pd.Series, [value], index=[_name(statistic)])
+        else:
+            real, made = not np.iscomplexobj(np.asarray(value)), partial(pd.Series, np.ravel(value))
+        if real:
+            return made(dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"gave a {type(value).__name__} that is no real numbers ({error})") from error
+    raise ValueError("gave complex numbers")
+
+
+def _in_order(value: pd.Series, labels: pd.Index) -> np.ndarray:
+    """The numbers in the order of the labels; ValueError where they have others."""
+    if len(value) != len(labels):
+        raise ValueError(f"gave {len(value)} values where the data give {len(labels)}")
+    if not value.index.equals(labels):
+        if not (value.index.is_unique and labels.is_unique and value.index.isin(labels).all()):
+            raise ValueError(f"gave the labels {_listed(value.index)} where the data give {_listed(labels)}")
+        value = value.reindex(labels)
+    return value.to_numpy(dtype=float)
+
+
+def _listed(values, most=5) -> str:
+    return ", ".join(map(str, list(values)[:most])) + (", ..." if len(values) > most else "")
 
 
 # -- tasks ------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """Bootstrap: the same replicates however they are computed, intervals, whole groups, failures, bad inputs."""
 
+import functools
 import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -61,6 +63,7 @@ FITS = {
     "ordinal": lambda: smf.meologit("grade ~ x + (1 | g)", DATA).fit(),
     "trials": lambda: smf.melogit("incidence ~ period + (1 | herd)", cbpp.load_pandas().data, n_trials="size").fit(),
 }
+FITS = {name: functools.cache(fit) for name, fit in FITS.items()}
 
 
 def _count(name):
@@ -230,7 +233,7 @@ def test_bca_against_a_plain_implementation(name):
     result = FITS[name]()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        boot = result.bootstrap(60 if name != "intercepts" else 400, seed=1, statistic="params")
+        boot = result.bootstrap(30 if name != "intercepts" else 400, seed=1, statistic="params")
         ours = boot.conf_int(alpha=0.2, method="bca")
     left_out = []
     for group in sorted(DATA.g.unique()):
@@ -270,7 +273,7 @@ def test_bca_of_a_mean_against_scipy():
 def test_monte_carlo_error_of_the_ends():
     """Against the spread of the ends over independent runs."""
     result = FITS["intercepts"]()
-    runs = [result.bootstrap(200, seed=s, statistic="params") for s in range(40)]
+    runs = [result.bootstrap(120, seed=s, statistic="params") for s in range(40)]
     spread = np.std([r.conf_int(alpha=0.2).loc["x"] for r in runs], axis=0, ddof=1)
     errors = np.mean([r.interval_error(alpha=0.2).loc["x"] for r in runs], axis=0)
     assert_allclose(errors, spread, rtol=0.35)
@@ -280,11 +283,11 @@ def test_monte_carlo_error_of_the_ends():
 def test_conf_int_of_results_by_bootstrap():
     for name in ("slopes, ML", "negbin"):
         result = FITS[name]()
-        ours = result.conf_int(alpha=0.1, method="boot", n=20, seed=3)
-        boot = result.bootstrap(20, seed=3, statistic="params")
+        ours = result.conf_int(alpha=0.1, method="boot", n=9, seed=3)
+        boot = result.bootstrap(9, seed=3, statistic="params")
         assert_allclose(ours, boot.conf_int(alpha=0.1))
         assert list(ours.index) == list(result.params.index)
-        basic = result.conf_int(method="boot", n=20, seed=3, interval="basic")
+        basic = result.conf_int(method="boot", n=9, seed=3, interval="basic")
         assert_allclose(basic, boot.conf_int(method="basic"))
 
 
@@ -357,9 +360,117 @@ def test_responses_without_a_fit_are_counted():
     assert len(boot.estimates) == 60 - boot.failed
 
 
-def test_a_statistic_that_fails_on_the_data_says_so():
-    with pytest.raises(KeyError, match="nothing"):
-        FITS["intercepts"]().bootstrap(3, statistic=lambda r: r.params["nothing"])
+def test_numbers_are_matched_by_their_labels():
+    """A Series or dict in another order is put in order; other labels are a failure."""
+    result = FITS["intercepts"]()
+    plain = result.bootstrap(6, seed=1, statistic="params").estimates
+    for kind in (pd.Series, dict):
+        calls = []
+
+        def turned(r, kind=kind, calls=calls):
+            calls.append(1)
+            return kind(dict(list(r.params.items())[:: (-1) ** len(calls)]))
+
+        boot = result.bootstrap(6, seed=1, statistic=turned)
+        assert boot.failed == 0
+        assert_allclose(boot.estimates[["Intercept", "x"]], plain, rtol=1e-5, atol=1e-6)
+    calls = []
+
+    def other(r):
+        calls.append(1)
+        return {"a": 1.0, "b" if len(calls) % 2 else "c": 2.0}
+
+    with pytest.warns(ConvergenceWarning, match="3 of 6 replicates failed: the statistic gave the labels a, c where"):
+        boot = result.bootstrap(6, seed=1, statistic=other)
+    assert list(boot.failures.index) == ["the statistic gave the labels a, c where the data give a, b"]
+
+
+def test_replicates_without_a_value_are_told():
+    result = FITS["intercepts"]()
+    slope = result.params["x"]
+
+    def half(r):
+        return {"slope": r.params["x"], "root": np.nan if r.params["x"] > slope + 1e-9 else 1.0}
+
+    with pytest.warns(ConvergenceWarning, match=r"undefined \(NaN\) in more than 5% of the 20 .* succeeded: root \("):
+        boot = result.bootstrap(20, seed=1, statistic=half)
+    assert boot.failed == 0
+    assert f"undefined: root {boot.undefined['root']}>" in repr(boot)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "undefined" not in repr(result.bootstrap(5, seed=1, statistic="params"))
+
+
+def test_a_statistic_of_a_replicate_that_is_no_real_number_is_a_failure():
+    result = FITS["intercepts"]()
+    for odd, reason in ((1j, "gave complex numbers"), ("none", "gave a str that is no real numbers")):
+        calls = []
+
+        def first_good(r, odd=odd, calls=calls):
+            calls.append(1)
+            return 1.0 if len(calls) == 1 else odd
+
+        with pytest.warns(ConvergenceWarning, match=f"the statistic {reason}"):
+            assert result.bootstrap(2, seed=1, statistic=first_good).failed == 2
+
+
+def test_a_model_without_fixed_effects():
+    result = smf.mixedlm("flat ~ 0 + (1 | g)", DATA).fit()
+    for kind in ("parametric", "cluster"):
+        boot = result.bootstrap(5, seed=1, statistic="params", kind=kind).extend(2)
+        assert boot.estimates.shape == (7, 0)
+        for method in ("percentile", "basic", "normal", "bca"):
+            assert boot.conf_int(method=method).shape == (0, 2)
+        assert boot.interval_error().shape == (0, 2)
+    assert result.conf_int(method="boot", n=5, seed=1).shape == (0, 2)
+
+
+@pytest.mark.parametrize("statistic", ["params", lambda r: r.params])
+def test_a_level_that_is_not_drawn_is_a_failure(statistic):
+    """Diets whose rats are all lost: as many failures as resamples without full rank, and no other warning."""
+    data = pd.read_csv(Path(__file__).parents[1] / "data" / "bodyweight.csv")
+    result = smf.mixedlm("weight ~ Time + C(Diet) + (1 | Rat)", data).fit()
+    clusters = top_level(result.model, "a test")
+    n = 100 if statistic == "params" else 30
+    exog, deficient = result.model.exog, 0
+    for k in range(n):
+        rng = np.random.default_rng(np.random.SeedSequence(1, spawn_key=(k,)))
+        rows = np.concatenate([clusters.rows[g] for g in rng.integers(0, clusters.size, clusters.size)])
+        deficient += np.linalg.matrix_rank(exog[rows]) < exog.shape[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        boot = result.bootstrap(n, seed=1, kind="cluster", statistic=statistic)
+    assert boot.failed == deficient >= 1
+    assert boot.failures.index.str.contains(r"the groups drawn cannot tell C\(Diet\)\[T\.[23]\]").all()
+
+
+def _divided(r):
+    return 1 / 0
+
+
+BAD_ON_THE_DATA = {
+    "raises": (_divided, "statistic=_divided raised ZeroDivisionError on the data"),
+    "KeyError": (lambda r: r.params["nothing"], "raised KeyError on the data: 'nothing'"),
+    "complex": (lambda r: 1j, "gave complex numbers on the data"),
+    "complex array": (lambda r: np.array([1.0, 1j]), "gave complex numbers"),
+    "complex dict": (lambda r: {"a": 1j}, "gave complex numbers"),
+    "empty": (lambda r: [], "gave no values on the data"),
+    "empty dict": (lambda r: {}, "gave no values"),
+    "text": (lambda r: "none", "gave a str that is no real numbers"),
+    "None": (lambda r: None, "gave nan on the data, where nothing is finite"),
+    "NaN": (lambda r: {"a": np.nan}, "gave nan"),
+    "inf": (lambda r: [np.inf, np.nan], "gave inf, nan"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ON_THE_DATA)
+def test_a_statistic_that_fails_on_the_data_says_so(name):
+    statistic, words = BAD_ON_THE_DATA[name]
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        FITS["intercepts"]().bootstrap(3, statistic=statistic)
+    assert words in str(error.value)
+    assert str(error.value).startswith("statistic=")
 
 
 # -- saving, progress, backends ----------------------------------------------------------------------------------
@@ -369,9 +480,9 @@ def test_save_and_resume(tmp_path):
     result = FITS["slopes, ML"]()
     for statistic in (None, lambda r: r.params["x"] ** 2):
         path = tmp_path / "boot.pickle"
-        result.bootstrap(10, seed=9, statistic=statistic).save(path)
-        more = BootstrapResults.load(path).extend(15)
-        assert_frame_equal(more.estimates, result.bootstrap(25, seed=9, statistic=statistic).estimates)
+        result.bootstrap(4, seed=9, statistic=statistic).save(path)
+        more = BootstrapResults.load(path).extend(6)
+        assert_frame_equal(more.estimates, result.bootstrap(10, seed=9, statistic=statistic).estimates)
     fitted = tmp_path / "fit.pickle"
     result.save(fitted)
     with pytest.raises(ValueError, match="MixedLMResultsWrapper, not the replicates"):
