@@ -499,13 +499,14 @@ class InferenceMethods(LikelihoodModelResults):
         ------
         ValueError
             For an option that is not known; "parametric" with freq_weights; "cluster" where factors
-            are crossed, or there is one group only; if the data are gone.
+            are crossed, or there is one group only; if the data are gone; if a callable raises on
+            the data themselves, or gives no finite real number.
 
         Warns
         -----
         ConvergenceWarning
             If more than 5 % of the replicates failed: they did not converge, have no fit, or the
-            statistic raised. `failures` counts the reasons.
+            statistic raised. `failures` counts the reasons. Likewise where a callable gave NaN.
 
         Notes
         -----

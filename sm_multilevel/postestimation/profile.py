@@ -41,6 +41,7 @@ __all__ = [
     "profile_conf_int",
 ]
 
+_BOOT = ("n", "seed", "kind", "interval")  # options of bootstrap intervals
 _POINTS = 8  # steps from the estimate to the cutoff
 
 
@@ -135,9 +136,10 @@ class ProfileResults:
         return f"<ProfileResults: {', '.join(self.names)}; {len(self.frame)} points>"
 
     def conf_int(self, alpha=0.05, which=None) -> pd.DataFrame:
-        """Confidence intervals: where |zeta| is at most the normal quantile.
+        """Confidence intervals: where the size of zeta is at most the normal quantile.
 
-        The ends are solved for, not interpolated: zeta is the quantile there to about 1e-10.
+        The ends are solved for, not interpolated: zeta is the quantile there to about 1e-10, or as far as
+        the rounding of a large deviance allows (1e-8 at a million rows).
 
         Parameters
         ----------
@@ -229,14 +231,21 @@ def profile(result: Any, which=None, alpha: float = 0.01, n_jobs: int = 1) -> Pr
     return out
 
 
-def profile_conf_int(result: Any, alpha: float, n_jobs: int = 1) -> np.ndarray:
+def profile_conf_int(result: Any, alpha: float, n_jobs: int = 1, **options) -> np.ndarray:
     """Profile intervals of all of `params`; shape (p, 2).
 
     Raises
     ------
     ValueError
         Of a result with a cluster-robust covariance, of which a likelihood knows nothing.
+    TypeError
+        For any other option.
     """
+    for name in options:
+        raise TypeError(
+            f"conf_int(method='profile') has no option {name!r}"
+            + (f": {name} belongs to method='boot'." if name in _BOOT else "; it has n_jobs.")
+        )
     if result.cov_type != "nonrobust":
         raise ValueError(
             f"method='profile': profile intervals come from the likelihood and take no account of "

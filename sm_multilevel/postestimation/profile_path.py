@@ -15,13 +15,15 @@ from itertools import pairwise
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
+from sm_multilevel.estimation.minimize import NOISE
 from sm_multilevel.postestimation.profiled import Problem, Solved
 from sm_multilevel.postestimation.targets import Target
 
 __all__ = ["End", "Path"]
 
 _LOWER = 1e-5  # by how much a deviance below that of the fit is one
-_CLOSE = 1e-10  # difference of zeta at which a value is found
+_CLOSE = 1e-10  # difference of zeta at which a value is found, if rounding does not hide it
+_ROUNDING = 4.0  # error of a difference of two deviances, in units of what rounding leaves in one
 _SLOW = 8  # Newton steps after which zeta is thought to jump
 _REPAIRS = 30  # points that may be replaced by lower ones
 _SAME = 1e-7  # deviances this close are the same
@@ -167,7 +169,9 @@ class Path:
             tries = 0
             flat = flat + 1 if gained < 0.05 * step else 0
             if flat >= _FLAT_STEPS:
-                self.stops[side] = "flat"
+                # Between points that failed the deviance may have risen: nothing shows that it levels off.
+                lost = any(side * (p.t - self.best.t) > 0 for p in self.failed)
+                self.stops[side] = "failed" if lost else "flat"
                 return
             if gained >= 0.05 * step:
                 length = min(max(step * self._pace(point), 0.25 * length), 4.0 * length)
@@ -231,6 +235,8 @@ class Path:
         None where a point turns out not to be the lowest at its value, and was replaced.
         """
         t = self._interpolated(side, cutoff)
+        # zeta = sqrt(difference of deviances), so that an error of these is one of zeta over 2 zeta.
+        close = max(_CLOSE, 0.5 * _ROUNDING * NOISE * abs(self.problem.deviance) / cutoff)
         for step in range(40):
             if not side * inner.t < side * t < side * outer.t:
                 t = 0.5 * (inner.t + outer.t)
@@ -238,7 +244,7 @@ class Path:
             if not point.converged:
                 return End(np.nan, f"an end was not found: {point.reason}", failed=True)
             over = abs(self.zeta(point)) - cutoff
-            if abs(over) <= _CLOSE:
+            if abs(over) <= close:
                 return None if self._lowered(point, outer) else End(self.value(point))
             if step >= _SLOW and (self._swept(inner, side) or self._swept(outer, -side)):
                 return None

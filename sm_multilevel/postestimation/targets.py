@@ -249,11 +249,13 @@ class ComponentTarget(_Bounded):
     entry : int
         Among the components.
     covariance : bool
-        Of two columns their covariance, not their correlation.
+        Of two columns their covariance, not their correlation; its name starts with ``cov`` instead of ``cor``.
     """
 
     def __init__(self, name, coordinates, entry, covariance=False):
         self.name, self.coordinates, self.entry = name, coordinates, entry
+        if covariance:
+            self.name = f"cov{name.removeprefix('cor')}"
         entries = coordinates.components.entries
         self.row = row = entries[entry]
         forms = coordinates.forms()
@@ -402,7 +404,9 @@ def _correlation_range(c, a, b):
     Where all of its elements are variances of their own (diagonal forms, as compound symmetry has) and the two columns
     have the same one, it lies between the ratios of the forms; elsewhere between -1 and 1.
     """
-    if np.allclose(a, b) and all(np.allclose(m, np.diag(np.diag(m))) for m in (a, c)):
+    # Relative to the forms, whose size is that of the columns' units.
+    near = 1e-9 * float(np.abs([a, b]).max())
+    if np.allclose(a, b, atol=near) and all(np.allclose(m, np.diag(np.diag(m)), atol=near) for m in (a, c)):
         own = np.diag(a) > 0
         ratio = np.diag(c)[own] / np.diag(a)[own]
         return float(ratio.min()), float(ratio.max())
