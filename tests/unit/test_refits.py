@@ -55,9 +55,10 @@ LINEAR = {
 }
 
 
-def _same(result, found, responses, rtol=1e-6):
-    """Every refit against `refit`, which reads the response and builds the model again."""
-    for b, y in enumerate(responses):
+def _same(result, found, responses, rtol=1e-6, rows=None):
+    """Every refit, or some, against `refit`, which reads the response and builds the model again."""
+    for b in range(len(responses)) if rows is None else rows:
+        y = responses[b]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             single = result.refit(y)
@@ -87,7 +88,7 @@ def _same(result, found, responses, rtol=1e-6):
 def test_linear_refits_are_single_refits(name, reml):
     formula, options = LINEAR[name]
     result = smf.mixedlm(formula, _data(1), **options).fit(reml=reml)
-    responses = result.simulate(12, seed=4)
+    responses = result.simulate(5, seed=4)
     _same(result, refits(result, responses), responses)
 
 
@@ -113,7 +114,8 @@ def test_replicates_at_the_boundary_are_certified_together(formula, monkeypatch)
     found = refits(result, responses)
     assert found.singular.sum() >= 10
     assert len(count) <= 8
-    _same(result, found, responses)
+    rows = np.concatenate([np.flatnonzero(kind)[:8] for kind in (found.singular, ~found.singular)])
+    _same(result, found, responses, rows=rows)
 
 
 def test_a_singular_fit_does_not_hold_its_replicates_at_the_boundary():
