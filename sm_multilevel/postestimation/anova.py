@@ -13,7 +13,7 @@ from sm_multilevel._compat import one_blas_thread
 from sm_multilevel.checks import check_flag
 from sm_multilevel.postestimation.boundary import NoNullError
 from sm_multilevel.postestimation.compare import check_options, compare_fits, inner_result, likelihood_ratio
-from sm_multilevel.postestimation.nesting import NestingError, check_comparable, check_same_rows, nest
+from sm_multilevel.postestimation.nesting import NestingError, check_comparable, check_same_rows, nest, outside
 from sm_multilevel.postestimation.outside import regression_of
 from sm_multilevel.postestimation.regression import Regression, regression
 from sm_multilevel.random_effects import constant_column
@@ -79,13 +79,16 @@ def anova(*models, refit=True, names=None) -> pd.DataFrame:
             mixed = [f for f in fits if not isinstance(f, tuple)]
         for fit in mixed[1:]:
             check_comparable(mixed[0], fit)
-        largest = max(mixed, key=lambda fit: fit.k_params)
-        fits = [regression_of(f[0], largest) if isinstance(f, tuple) else f for f in fits]
+        sources = fits
+        fits = [_in_any(f[0], mixed) if isinstance(f, tuple) else f for f in fits]
         order = sorted(range(len(fits)), key=lambda k: fits[k].k_params)
         rows = []
         for place, k in enumerate(order):
-            test = [np.nan] * 4 if place == 0 else _step(fits[order[place - 1]], fits[k])
-            nobs = largest.nobs
+            test = [np.nan] * 4
+            if place:
+                before = order[place - 1]
+                test = _step(fits[before], fits[k], sources[before])
+            nobs = mixed[0].nobs
             dev, npar = -2.0 * float(fits[k].llf), fits[k].k_params
             rows.append([npar, dev + 2 * npar, dev + np.log(nobs) * npar, -0.5 * dev, dev, *test])
     columns = ["npar", "AIC", "BIC", "logLik", "deviance", "Chisq", "Df", "Pr(>Chisq)", "p_value"]
@@ -120,11 +123,25 @@ def _by_ml(fit):
     return getattr(fitted, "_results", fitted)
 
 
-def _step(smaller, larger) -> list[float]:
-    """Chisq, Df and both p-values."""
+def _in_any(fit, mixed) -> Regression:
+    """A statsmodels regression in the likelihood of the smallest of some models that contains it."""
+    for full in sorted(mixed, key=lambda m: m.k_params):
+        try:
+            return regression_of(fit, full)
+        except ValueError as error:
+            reason = error
+    raise reason
+
+
+def _step(smaller, larger, source) -> list[float]:
+    """Chisq, Df and both p-values; `source` is the smaller fit as it was given."""
     try:
+        if isinstance(larger, Regression):
+            raise NestingError("A regression without random effects contains no model with them.")
+        if isinstance(smaller, Regression) and smaller.model is not larger.model:
+            smaller = regression_of(source[0], larger)
         df = nest(smaller, larger).df
-    except NestingError:
+    except ValueError:  # not nested, or a regression of another likelihood
         return [max(0.0, 2.0 * float(larger.llf - smaller.llf)), larger.k_params - smaller.k_params, np.nan, np.nan]
     if df == 0:
         return [0.0, 0, np.nan, np.nan]
@@ -194,6 +211,9 @@ def _reductions(result, reduce_terms):
         for name, columns in parts:
             kept = [j for j in range(term.q) if j not in columns]
             left = replace(term, exog=term.exog[:, kept], columns=tuple(term.columns[j] for j in kept))
+            if _codes_constant(term, formulas[i], columns, kept):
+                one = np.ones((len(term.exog), 1))
+                left = replace(left, exog=np.hstack([one, left.exog]), columns=("Intercept", *left.columns))
             yield f"{name} in {text}", [*model.random[:i], left, *model.random[i + 1 :]]
 
 
@@ -219,7 +239,10 @@ def _right_hand_side(term, formula) -> str:
 
 
 def _droppable(term, formula) -> list[tuple[str, list[int]]]:
-    """Parts of a term that can be left out of it: (name, columns)."""
+    """Parts of a term that can be left out of it: (name, columns).
+
+    Of ``0 + factor`` what is left is the intercept, which lies in the factor's columns.
+    """
     if term.q == 1 or term.covariance.maps == "common":  # one variance for all columns
         return []
     one = constant_column(term.exog)
@@ -230,4 +253,25 @@ def _droppable(term, formula) -> list[tuple[str, list[int]]]:
         for name, columns in formula.info.term_name_slices.items()
         if name != "Intercept"
     ]
-    return [] if one is None and len(parts) == 1 else parts
+    if one is None and len(parts) == 1 and not _codes_constant(term, formula, parts[0][1], []):
+        return []
+    return parts
+
+
+def _codes_constant(term, formula, columns, kept) -> bool:
+    """Whether a term without an intercept has it in the columns that it loses, and keeps it.
+
+    It does where nothing else is left, or where another factor has a column less because of it.
+    """
+    if formula is None or term.covariance.maps != "linear" or constant_column(term.exog) is not None:
+        return False
+    one = np.ones((len(term.exog), 1))
+    if outside(term.exog[:, columns], one) or not outside(term.exog[:, kept], one):
+        return False
+    info = formula.info
+    factors = [
+        range(term.q)[slices]
+        for part, slices in info.term_slices.items()
+        if part.factors and all(info.factor_infos[f].type == "categorical" for f in part.factors)
+    ]
+    return not kept or any(set(places) <= set(kept) for places in factors)

@@ -26,7 +26,7 @@ from sm_multilevel.postestimation.chibar import ChiBarSquare, chi_bar_square, sv
 from sm_multilevel.postestimation.nesting import Nesting
 from sm_multilevel.postestimation.regression import Regression
 
-__all__ = ["NoNullError", "asymptotic", "cone_of"]
+__all__ = ["NoNullError", "asymptotic", "cone_of", "null_space"]
 
 _NULL = 1e-9  # eigenvalues of G, in standardised columns, that are zero
 _EXACT = 1200  # columns of Z up to which traces are exact
@@ -93,8 +93,7 @@ def cone_of(nesting: Nesting) -> tuple[list[int], np.ndarray]:
     blocks: list[tuple[int, np.ndarray]] = []
     for term, (f, start) in zip(effects.terms, effects.home, strict=True):
         part = slice(start, start + term.q)
-        values, vectors = np.linalg.eigh(nesting.null[f][part, part])
-        null = vectors[:, values < _NULL]
+        null = null_space(nesting.null[f][part, part])
         k = null.shape[1]
         if not k:
             continue
@@ -114,6 +113,21 @@ def cone_of(nesting: Nesting) -> tuple[list[int], np.ndarray]:
     sizes = [1] * len(rays) + [k for k, _ in blocks]
     parts = [np.atleast_2d(r) for r in rays] + [c for _, c in blocks]
     return sizes, np.vstack(parts) if parts else np.zeros((0, len(nesting.directions)))
+
+
+def null_space(g: np.ndarray) -> np.ndarray:
+    """Orthonormal basis of the null space of a covariance in standardised columns; shape (q, k).
+
+    A small eigenvalue counts only if it is small among correlations, too: where columns were far from zero and not
+    centred, a variance that is not zero moves their deviations little.
+    """
+    if len(g) == 1:
+        return np.eye(1)[:, g[0] < _NULL]
+    sd = np.sqrt(np.maximum(np.diag(g), 0.0))
+    sd = np.where(sd * sd > 1e-13 * max(1.0, sd.max() ** 2), sd, 1.0)
+    values, vectors = np.linalg.eigh(g / np.outer(sd, sd))
+    k = int(min((values < _NULL).sum(), (np.linalg.eigvalsh(g) < _NULL).sum()))
+    return np.linalg.qr(vectors[:, :k] / sd[:, None])[0]
 
 
 def _common_eigenvalues(matrices: np.ndarray) -> list[np.ndarray] | None:
@@ -160,7 +174,7 @@ def component_information(nesting: Nesting, restricted: Any) -> np.ndarray:
 
 def _root(g):
     values, vectors = np.linalg.eigh(g)
-    return (vectors * np.sqrt(np.where(values > _NULL, values, 0.0))) @ vectors.T
+    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
 
 def _traces(zz: BlockMatrix, chol: BlockCholesky, lams, border, directions) -> tuple[np.ndarray, np.ndarray]:

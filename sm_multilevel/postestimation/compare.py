@@ -12,7 +12,7 @@ from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from sm_multilevel._compat import one_blas_thread
 from sm_multilevel.checks import users_level
-from sm_multilevel.postestimation.boundary import NoNullError, asymptotic, cone_of
+from sm_multilevel.postestimation.boundary import NoNullError, asymptotic, cone_of, null_space
 from sm_multilevel.postestimation.chibar import ChiBarSquare
 from sm_multilevel.postestimation.exact import exact_draws, one_variance
 from sm_multilevel.postestimation.nesting import (
@@ -22,7 +22,7 @@ from sm_multilevel.postestimation.nesting import (
     label_of,
     nest,
 )
-from sm_multilevel.postestimation.outside import is_regression, regression_of
+from sm_multilevel.postestimation.outside import has_likelihood, is_regression, regression_of
 from sm_multilevel.postestimation.refits import refits
 from sm_multilevel.postestimation.regression import Regression
 
@@ -266,6 +266,11 @@ def inner_result(fit, name):
     if hasattr(inner, "record") and hasattr(inner, "theta"):
         return inner
     if is_regression(inner):
+        if not has_likelihood(inner):
+            raise ValueError(
+                f"{name}= is a {type(inner).__name__} of {type(inner.model).__name__}, which has no log-likelihood, so "
+                "that there is no likelihood ratio. Give a result of OLS, WLS, GLM or a discrete model."
+            )
         return (inner,)
     raise ValueError(
         f"{name}= is a {type(fit).__name__}, not a fitted model. Give results of fit(), the restricted model first."
@@ -383,8 +388,7 @@ def _single_variance(nesting: Nesting) -> tuple[int, np.ndarray] | None:
     effects = nesting.full.model.effects
     for term, (f, start) in zip(effects.terms, effects.home, strict=True):
         part = slice(start, start + term.q)
-        values, vectors = np.linalg.eigh(nesting.null[f][part, part])
-        null = vectors[:, values < 1e-9]
+        null = null_space(nesting.null[f][part, part])
         if null.shape[1]:
             wanted = np.zeros_like(nesting.null[f])
             wanted[part, part] = null @ null.T

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sm_multilevel.postestimation.regression import Regression
+from sm_multilevel.random_effects import constant_column
 
 __all__ = ["Nesting", "NestingError", "check_comparable", "check_same_rows", "label_of", "nest", "outside"]
 
@@ -42,7 +43,7 @@ class Nesting:
     null : list of ndarray
         G of each factor at the restricted fit.
     interior : list of ndarray
-        The same, were no variance of the restricted model zero.
+        The same, were no variance of the restricted model zero: the identity in its own standardised columns.
     """
 
     full: Any
@@ -63,7 +64,11 @@ def label_of(fit: Any) -> str:
     if isinstance(fit, Regression):
         return "the regression without random effects"
     formula = fit.model.formula
-    return repr(" ".join(formula.split())) if formula and "|" in formula else repr(fit.model)
+    text = repr(" ".join(formula.split())) if formula and "|" in formula else repr(fit.model)
+    # A formula does not say what covariance= says; of a single column all structures are the same.
+    kinds = [t.covariance for t in fit.model.effects.terms if t.q > 1 and t.covariance.maps != "linear"]
+    names = dict.fromkeys(getattr(kind, "name", None) or repr(kind) for kind in kinds)
+    return f"{text}, covariance={', '.join(map(repr, names))}" if names else text
 
 
 # -- data and response ----------------------------------------------------------------------------
@@ -151,8 +156,9 @@ def _limit(restricted, full) -> int:
     if a is None or a == b:
         return 0
     extra = [j for j, name in enumerate(b.psi_names) if name not in a.psi_names]
-    zero = b.internal(np.zeros(len(b.psi_names)))
-    if len(a.psi_names) == 0 and extra and b.at_zero(zero).all():
+    # Not all psi can be zero: thresholds must increase.
+    zero = b.internal(np.zeros(len(b.psi_names))) if b.zero_limit else np.zeros(0)
+    if len(a.psi_names) == 0 and extra and b.zero_limit and b.at_zero(zero).all():
         data = full.model.design.response_data()
         eta = b.bind(data).start_eta()
         if np.allclose(a.bind(data).at(eta, zero[:0]).logf, b.bind(data).at(eta, zero).logf, rtol=1e-9, atol=1e-9):
@@ -169,13 +175,24 @@ def outside(x: np.ndarray, columns: np.ndarray) -> list[int]:
     """Which columns the span of x does not contain."""
     if columns.shape[1] == 0:
         return []
-    size = np.sqrt((columns * columns).sum(axis=0))
-    scaled = columns / np.where(size > 0, size, 1.0)
+    # Beside a constant only the deviations matter, however far from zero a column is.
+    centred = constant_column(x) is not None
+    scaled = _unit(columns, centred)
     if x.shape[1]:
-        norm = np.sqrt((x * x).sum(axis=0))
-        q = np.linalg.qr(x / np.where(norm > 0, norm, 1.0))[0]
+        inner = _unit(x, centred)
+        q = np.linalg.qr(inner[:, inner.any(axis=0)])[0]
         scaled = scaled - q @ (q.T @ scaled)
     return np.flatnonzero(np.sqrt((scaled * scaled).sum(axis=0)) > _SPAN).tolist()
+
+
+def _unit(x, centred) -> np.ndarray:
+    """Columns of length one; zero where they are zero or, centred, constant."""
+    size = np.sqrt((x * x).sum(axis=0))
+    least = 1e-12 * size
+    if centred:
+        x = x - x.mean(axis=0)
+        size = np.sqrt((x * x).sum(axis=0))
+    return np.where(size > least, x / np.where(size > 0, size, 1.0), 0.0)
 
 
 def _fixed_df(restricted, full) -> int:
@@ -236,20 +253,26 @@ def directions_of(effects: Any) -> tuple[tuple[int, np.ndarray], ...]:
 
 
 def _columns(effects, f) -> np.ndarray:
-    """Standardised columns of a factor."""
-    z = np.hstack([effects.terms[i].exog for i in effects.factors[f].terms])
-    return z @ effects.factor_standardizers[f]
+    """Columns of a factor."""
+    return np.hstack([effects.terms[i].exog for i in effects.factors[f].terms])
 
 
-def _place(term, effects, directions) -> np.ndarray | None:
-    """Coordinates of each of a term's directions in those of a model, shape (directions, r), or None."""
+def _place(term, standardizer, effects, directions) -> np.ndarray | None:
+    """Coordinates of each of a term's directions in those of a model, shape (directions, r), or None.
+
+    Both of standardised columns, so that no tolerance depends on units.
+    """
     homes = [effects.terms[factor.terms[0]] for factor in effects.factors]
     alike = [same_partition(term, home) for home in homes]
     for f in sorted(range(len(homes)), key=lambda f: not alike[f]):
         home, same = homes[f], alike[f]
         if not same and not _is_finer(term, home):
             continue
-        pair = _same_rows(term, _columns(effects, f)) if same else _distinct_rows(term, home, _columns(effects, f))
+        w, z = effects.factor_standardizers[f], _columns(effects, f)
+        if same:
+            pair = _same_rows(term.exog @ standardizer, z @ w)
+        else:
+            pair = _distinct_rows(term, standardizer, home, z, w)
         if pair is None:
             continue
         mine, theirs, mask = pair
@@ -267,15 +290,15 @@ def _place(term, effects, directions) -> np.ndarray | None:
     return None
 
 
-def _same_rows(term, theirs):
+def _same_rows(mine, theirs):
     """Both terms' rows in a common basis of their columns; None if one's columns are not among the other's."""
-    if outside(theirs, term.exog):
+    if outside(theirs, mine):
         return None
     r = np.linalg.qr(theirs, mode="r")
-    return r @ np.linalg.lstsq(theirs, term.exog, rcond=None)[0], r, 1.0
+    return r @ np.linalg.lstsq(theirs, mine, rcond=None)[0], r, 1.0
 
 
-def _distinct_rows(term, home, theirs):
+def _distinct_rows(term, standardizer, home, theirs, w):
     """Rows of Z of each kind, where a finer grouping is told by the kind of row within the coarser levels.
 
     Then (1 | worker:machine) is what (0 + machine | worker) is with one variance and no correlation.
@@ -294,7 +317,7 @@ def _distinct_rows(term, home, theirs):
     if (mask & (known & ~equal).any(axis=0)).any() or not known.any(axis=0).all():
         return None
     q = theirs.shape[1]
-    return kinds[:, q:], kinds[:, :q], mask
+    return kinds[:, q:] @ standardizer, kinds[:, :q] @ w, mask
 
 
 def nest(restricted: Any, full: Any) -> Nesting:
@@ -326,9 +349,10 @@ def nest(restricted: Any, full: Any) -> Nesting:
     fixed = _fixed_df(restricted, full)
     columns, interior = [], list(null)
     own = restricted.model.effects
-    relative = own.per_term(restricted.theta)
-    for term, part in zip(own.terms, relative, strict=True):
-        place = _place(term, effects, directions)
+    z = restricted.record.theta_standard  # of a generalised model: after the other parameters
+    relative = own.per_term(z[len(z) - own.n_params :])
+    for term, part, standardizer in zip(own.terms, relative, own.standardizers, strict=True):
+        place = _place(term, standardizer, effects, directions)
         if place is None:
             name = f"({' + '.join(term.columns)} | {term.name or term.group})"
             raise NestingError(
@@ -344,6 +368,7 @@ def nest(restricted: Any, full: Any) -> Nesting:
             for value, (f, direction) in zip(weights, directions, strict=True):
                 whole[f] = whole[f] + value * direction
     inside = np.hstack(columns)
-    if np.linalg.matrix_rank(inside, tol=1e-9 * np.linalg.norm(inside, 2)) < inside.shape[1]:
+    lengths = np.linalg.norm(inside, axis=0)
+    if np.linalg.matrix_rank(inside / np.where(lengths > 0, lengths, 1.0), tol=1e-9) < inside.shape[1]:
         raise NestingError(f"The random terms of {label_of(restricted)} cannot be told apart in {label_of(full)}.")
     return Nesting(full, fixed, psi, directions, inside, null, interior)

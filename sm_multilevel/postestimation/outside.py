@@ -10,16 +10,24 @@ from statsmodels.base.model import LikelihoodModelResults
 from sm_multilevel.postestimation.nesting import NestingError, outside
 from sm_multilevel.postestimation.regression import Regression, regression
 
-__all__ = ["is_regression", "regression_of"]
+__all__ = ["has_likelihood", "is_regression", "regression_of"]
 
 _SAME = 1e-5  # difference of two log-likelihoods of the same fit
 _LIKE = 1e-4  # and of two linear predictors, in their standard deviations
 
 
 def is_regression(fit: Any) -> bool:
-    """Whether it is a statsmodels result with a response, columns and a log-likelihood."""
+    """Whether it is a statsmodels result with a response and columns."""
     columns: Any = getattr(getattr(fit, "model", None), "exog", None)
-    return isinstance(fit, LikelihoodModelResults) and np.ndim(columns) == 2 and hasattr(fit, "llf")
+    return isinstance(fit, LikelihoodModelResults) and np.ndim(columns) == 2
+
+
+def has_likelihood(fit: Any) -> bool:
+    """Whether a statsmodels result has a log-likelihood; those of robust methods have none."""
+    try:
+        return bool(np.ndim(fit.llf) == 0 and np.isfinite(fit.llf))
+    except (AttributeError, NotImplementedError, TypeError):
+        return False
 
 
 def regression_of(fit: Any, full: Any) -> Regression:
