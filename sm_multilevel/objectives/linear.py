@@ -150,16 +150,15 @@ class LinearObjective:
 
         Moment estimates where the random effects are small beside the residual. Where they
         are not, the residual variance is overestimated by moments, and one EM step from a
-        Lambda that is too large is far closer. Local optima are rare but exist: with several
-        elements a plain start is taken where its deviance is lower.
+        Lambda that is too large is far closer. Local optima are rare but exist, as with a
+        random slope without an intercept: a plain start is taken where its deviance is lower.
         """
         theta = self._moments()
         unit = self.effects.map_terms(theta, lambda i, term, _: term.covariance.from_covariance(np.eye(term.q)))
         if theta.size and np.abs(theta).max() > 0.9:
             theta = self._from_above(unit)
-        if theta.size < 2:
-            return theta
-        return min((theta, unit, 10.0 * unit), key=lambda start: self.point(start).value)
+        plain = (4.0 * unit,) if theta.size < 2 else (unit, 10.0 * unit)
+        return min((theta, *plain), key=lambda start: self.point(start).value)
 
     def _from_above(self, unit) -> np.ndarray:
         """An EM step from a Lambda so large that the step makes it smaller."""

@@ -4,6 +4,7 @@ The last part is statsmodels' own syntax for variance components, where both mus
 """
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -268,3 +269,16 @@ def test_components_and_predictions_of_new_data(cask, growth):
     components = {"plate": "0 + C(plate)", "sample": "0 + C(sample)"}
     crossed = ours.mixedlm("diameter ~ 1", growth, groups=np.ones(len(growth)), vc_formula=components).fit()
     assert_allclose(crossed.predict(growth.iloc[::9]), crossed.fittedvalues[::9])
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-6, 1e6])
+def test_the_lower_of_two_optima_in_one_variance(size):
+    """A slope without an intercept: the deviance has two minima, of which the moments start nearer to the worse."""
+    df = pd.read_csv(Path(__file__).parents[1] / "data" / "orthodont.csv")
+    df["x"] = df["age"] * size
+    model = ours.mixedlm("distance ~ Sex + (0 + x | Subject)", df)
+    result = model.fit(reml=False)
+    objective = model.objective(reml=False)
+    grid = [objective([t]) for t in np.geomspace(1e-3, 10.0, 300) / size]
+    assert result.deviance <= min(grid)
+    assert result.llf == pytest.approx(-251.3618961, abs=1e-6)
