@@ -323,6 +323,7 @@ def meologit(
 
 # -- what they share --------------------------------------------------------------------------
 
+
 @dataclass(frozen=True)
 class ICCResult:
     """An intraclass correlation, its standard error and interval; ``float()`` of it is the estimate."""
