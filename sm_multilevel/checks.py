@@ -9,6 +9,7 @@ import numpy as np
 
 from sm_multilevel.estimation.minimize import METHODS
 from sm_multilevel.formula.frame import suggest
+from sm_multilevel.grouping import lies_within
 from sm_multilevel.objectives.gaussian import PerfectFitError
 
 __all__ = [
@@ -71,14 +72,14 @@ def check_option(where: str, given, allowed) -> None:
             raise TypeError(f"{where}() has no option {name!r}.{suggest(name, allowed)}")
 
 
-def check_alpha(alpha) -> float:
-    """One minus the level of an interval, strictly between 0 and 1."""
+def check_alpha(alpha, name: str = "alpha", example: float = 0.05) -> float:
+    """One minus the level of an interval (or, with another name, the level), strictly between 0 and 1."""
     try:
         value = float(alpha)
     except (TypeError, ValueError):
         value = np.nan
     if not 0 < value < 1:
-        raise ValueError(f"alpha={alpha!r} must lie between 0 and 1, as 0.05 for intervals of 95 %.")
+        raise ValueError(f"{name}={alpha!r} must lie between 0 and 1, as {example:g} for intervals of 95 %.")
     return value
 
 
@@ -269,9 +270,7 @@ def _check_distinct(a, b) -> None:
     """Raise where two terms have variances of the same column for the same groups of rows."""
     if a.n_levels != b.n_levels or any(t.covariance.maps == "common" and t.q > 1 for t in (a, b)):
         return
-    parent = np.empty(a.n_levels, dtype=b.codes.dtype)
-    parent[a.codes] = b.codes
-    if not np.array_equal(parent[a.codes], b.codes):
+    if not lies_within(a.codes, b.codes):
         return
     for j, column in enumerate(a.columns):
         for k in range(b.q):

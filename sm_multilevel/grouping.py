@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-__all__ = ["cross", "factorize", "match_levels"]
+__all__ = ["cross", "factorize", "lies_within", "match_levels"]
 
 
 def factorize(values, what: str = "the grouping factor") -> tuple[np.ndarray, pd.Index]:
@@ -127,3 +127,16 @@ def match_levels(parts: list, levels: pd.Index) -> np.ndarray:
             "Convert one of them, for example with astype(str) or astype(int)."
         )
     return codes
+
+
+def lies_within(inner: np.ndarray, outer: np.ndarray) -> bool:
+    """Whether the rows of every level of one factor are in a single level of another.
+
+    Parameters
+    ----------
+    inner, outer : ndarray of int, shape (n,)
+        Codes of the rows.
+    """
+    parent = np.empty(inner.max() + 1, dtype=outer.dtype)
+    parent[inner] = outer
+    return bool(np.array_equal(parent[inner], outer))

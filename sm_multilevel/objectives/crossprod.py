@@ -18,7 +18,7 @@ import numpy as np
 from sm_multilevel.linalg.cholesky import BlockMatrix
 from sm_multilevel.random_effects import RandomEffects, constant_column
 
-__all__ = ["FixedScaling", "GaussianData", "cross_products", "fixed_scaling"]
+__all__ = ["FixedScaling", "GaussianData", "combined_weights", "cross_products", "fixed_scaling"]
 
 BATCH_ROWS = 2**16
 
@@ -218,7 +218,7 @@ def cross_products(
     -------
     GaussianData
     """
-    weights = _product(var_weights, freq_weights)
+    weights = combined_weights(var_weights, freq_weights)
     rows = rows or slice(0, y.shape[0])
     if scaling is None:
         scaling = fixed_scaling(y, x, weights)
@@ -275,7 +275,8 @@ def _key(a, b):
     return (a, b) if a <= b else (b, a)
 
 
-def _product(a, b):
-    if a is None:
-        return b
-    return a if b is None else a * b
+def combined_weights(var_weights, freq_weights):
+    """Their product, where None is one; None where both are."""
+    if var_weights is None:
+        return freq_weights
+    return var_weights if freq_weights is None else var_weights * freq_weights

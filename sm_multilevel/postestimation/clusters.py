@@ -1,4 +1,4 @@
-"""Clusters of rows for robust covariances: independent of each other, so that no level of a factor is in two."""
+"""Clusters of rows that are independent of each other: no level of a factor is in two."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from sm_multilevel.formula.frame import suggest
-from sm_multilevel.grouping import factorize
+from sm_multilevel.grouping import factorize, lies_within
 
-__all__ = ["Clusters", "find_clusters"]
+__all__ = ["Clusters", "coarsest", "find_clusters"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +92,20 @@ def _first_in_two(inner: Clusters, outer: Clusters) -> int | None:
     return int(inner.codes[split[0]]) if split.size else None
 
 
-def _top_level(model) -> Clusters:
+def coarsest(model) -> Clusters | None:
+    """The grouping factor in which all others are nested; None where factors are crossed."""
     factors = _grouping_factors(model)
     for outer in sorted(factors, key=lambda f: f.size):
-        if all(_first_in_two(inner, outer) is None for inner in factors):
+        if all(lies_within(inner.codes, outer.codes) for inner in factors):
             return outer
-    names = ", ".join(dict.fromkeys(f.name for f in factors))
+    return None
+
+
+def _top_level(model) -> Clusters:
+    found = coarsest(model)
+    if found is not None:
+        return found
+    names = ", ".join(dict.fromkeys(f.name for f in _grouping_factors(model)))
     raise ValueError(
         f"The grouping factors {names} are crossed: none of them has the others nested in it, so that the rows fall "
         "into no independent clusters of one factor. Robust covariance needs a coarser one that contains whole levels "

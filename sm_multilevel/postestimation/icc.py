@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from sm_multilevel.checks import check_alpha
+from sm_multilevel.grouping import lies_within
 from sm_multilevel.postestimation.components import ComponentMap, component_values, joint_components
 
 __all__ = ["IccForm", "icc", "icc_form", "icc_function", "icc_table"]
@@ -83,15 +84,10 @@ def icc_form(random, components, slopes: str = "zero", weights=None) -> IccForm:
             forms[name] = forms.get(name, 0.0) + form
             codes[name] = term.codes
     nothing = np.zeros(len(components.entries))
-    shared = [sum((v for other, v in forms.items() if _nested(codes[name], codes[other])), nothing) for name in forms]
+    shared = [
+        sum((v for other, v in forms.items() if lies_within(codes[name], codes[other])), nothing) for name in forms
+    ]
     return IccForm(tuple(forms), np.array(shared).reshape(len(forms), len(nothing)), sum(forms.values(), nothing))
-
-
-def _nested(inner, outer) -> bool:
-    """Whether every level of `inner` lies in one level of `outer`."""
-    parent = np.zeros(inner.max() + 1, dtype=outer.dtype)
-    parent[inner] = outer
-    return bool(np.array_equal(parent[inner], outer))
 
 
 def icc_function(result: Any, components, scale: str = "latent", slopes: str = "zero"):

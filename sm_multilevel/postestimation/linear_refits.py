@@ -22,7 +22,7 @@ from sm_multilevel.checks import check_not_exact
 from sm_multilevel.estimation.batched import minimise_batch
 from sm_multilevel.estimation.fit import estimate
 from sm_multilevel.objectives.batched import BatchedDeviance, Replicates, UnitClasses
-from sm_multilevel.objectives.crossprod import FixedScaling, GaussianData
+from sm_multilevel.objectives.crossprod import FixedScaling, GaussianData, combined_weights
 from sm_multilevel.objectives.linear import LinearObjective
 from sm_multilevel.objectives.space import ThetaSpace
 from sm_multilevel.postestimation.units import find_units
@@ -94,10 +94,7 @@ class LinearRefits:
         self.data: GaussianData = model.cross_products()
         self.p = self.data.p
         design = model.design
-        weights = design.var_weights
-        if design.freq_weights is not None:
-            weights = design.freq_weights if weights is None else weights * design.freq_weights
-        self.weights = weights
+        self.weights = weights = combined_weights(design.var_weights, design.freq_weights)
         self.x = design.exog @ self.data.scaling.map
         self.xw = self.x if weights is None else self.x * weights[:, None]
         gram = self.data.xxy[: self.p, : self.p]

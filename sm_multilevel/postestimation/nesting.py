@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sm_multilevel.grouping import lies_within
 from sm_multilevel.postestimation.regression import Regression
 from sm_multilevel.random_effects import constant_column
 
@@ -219,14 +220,7 @@ def same_partition(a: Any, b: Any) -> bool:
     """Whether two terms group the rows in the same way, labels aside."""
     if a.n_levels != b.n_levels:
         return False
-    return _is_finer(a, b)
-
-
-def _is_finer(a, b) -> bool:
-    """Whether every level of a lies in one level of b."""
-    parent = np.empty(a.n_levels, dtype=b.codes.dtype)
-    parent[a.codes] = b.codes
-    return bool(np.array_equal(parent[a.codes], b.codes))
+    return lies_within(a.codes, b.codes)
 
 
 def _span(covariance, q) -> list[np.ndarray]:
@@ -266,7 +260,7 @@ def _place(term, standardizer, effects, directions) -> np.ndarray | None:
     alike = [same_partition(term, home) for home in homes]
     for f in sorted(range(len(homes)), key=lambda f: not alike[f]):
         home, same = homes[f], alike[f]
-        if not same and not _is_finer(term, home):
+        if not same and not lies_within(term.codes, home.codes):
             continue
         w, z = effects.factor_standardizers[f], _columns(effects, f)
         if same:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.tools.sm_exceptions import ConvergenceWarning, ValueWarning
 
+from sm_multilevel.postestimation.clusters import coarsest
 from sm_multilevel.postestimation.linear_refits import LinearRefits, Refitted
 from sm_multilevel.postestimation.refits import open_start
 
@@ -51,30 +52,19 @@ def top_level(model: Any, what: str) -> TopLevel:
         Where factors are crossed, so that there is none, or where it has a single group.
     """
     model.require_data(what)
-    design = model.design
-    candidates = [(term.group, term.codes, term.n_levels) for term in design.terms]
-    if design.outer is not None:
-        candidates.insert(0, ("groups=", design.outer[0], len(design.outer[1])))
-    fitting = [c for c in candidates if all(_lies_in(term.codes, term.n_levels, c[1]) for term in design.terms)]
-    if not fitting:
-        names = ", ".join(dict.fromkeys(term.group for term in design.terms))
+    found = coarsest(model)
+    if found is None:
+        names = ", ".join(dict.fromkeys(term.group for term in model.random))
         raise ValueError(
             f"{what} needs groups in which all random terms lie, and those of this model ({names}) are crossed: no "
             "grouping factor has all others nested in it. Use the parametric bootstrap with percentile, basic or "
             "normal intervals."
         )
-    name, codes, size = fitting[0]
-    if size < 2:
-        raise ValueError(f"{what} needs at least two groups; {name!r} has one.")
-    order = np.argsort(codes, kind="stable")
-    rows = np.split(order, np.cumsum(np.bincount(codes, minlength=size))[:-1])
-    return TopLevel(name, codes, size, tuple(rows))
-
-
-def _lies_in(codes, size, outer) -> bool:
-    parent = np.empty(size, dtype=outer.dtype)
-    parent[codes] = outer
-    return bool(np.array_equal(parent[codes], outer))
+    if found.size < 2:
+        raise ValueError(f"{what} needs at least two groups; {found.name!r} has one.")
+    order = np.argsort(found.codes, kind="stable")
+    rows = np.split(order, np.cumsum(np.bincount(found.codes, minlength=found.size))[:-1])
+    return TopLevel(found.name, found.codes, found.size, tuple(rows))
 
 
 def refit_to(result: Any, clusters: TopLevel, drawn: np.ndarray) -> Any:

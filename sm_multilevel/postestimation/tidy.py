@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sm_multilevel.checks import check_flag
+from sm_multilevel.checks import check_alpha, check_flag
 from sm_multilevel.formula.frame import as_frame, missing_mask, suggest
 from sm_multilevel.postestimation.predict import prediction_variance
 from sm_multilevel.postestimation.ranef import by_group
@@ -109,7 +109,7 @@ def tidy(
     wanted = _check_effects(effects)
     if check_flag("exponentiate", exponentiate):
         _check_ratios(result)
-    alpha = 1.0 - _check_level(conf_level) if check_flag("conf_int", conf_int) else None
+    alpha = 1.0 - check_alpha(conf_level, "conf_level", 0.95) if check_flag("conf_int", conf_int) else None
     pieces = [_EFFECTS[name](result, alpha, exponentiate).assign(effect=name) for name in wanted]
     out = pd.concat([piece for piece in pieces if len(piece)] or pieces[:1], ignore_index=True)
     for name in _ABSENT:
@@ -267,16 +267,6 @@ def _check_effects(effects) -> list[str]:
 
 def _known():
     return ", ".join(map(repr, _EFFECTS))
-
-
-def _check_level(level) -> float:
-    try:
-        value = float(level)
-    except (TypeError, ValueError):
-        value = np.nan
-    if not 0 < value < 1:
-        raise ValueError(f"conf_level={level!r} must lie between 0 and 1, as 0.95 for intervals of 95 %.")
-    return value
 
 
 def _check_ratios(result) -> None:

@@ -233,9 +233,7 @@ def page(tables: dict[str, pd.DataFrame], ratios: pd.DataFrame | None, minutes: 
             study = STUDIES[name]
             if study.section != section:
                 continue
-            out += [
-                f"**{study.title}** ({len(table) and int(table['n'].max() + table['undefined'].min()):,} data sets)"
-            ]
+            out += [f"**{study.title}** ({int(table[['n', 'undefined']].iloc[0].sum()):,} data sets)"]
             out += ["", "| " + " | ".join(table["method"]) + " |", "|" + " ---: |" * len(table)]
             cells = [f"{r.rate:.3f} ({r.mc_se:.3f})" + (f", {r.undefined} undefined" if r.undefined else "")
                      for r in table.itertuples()]  # fmt: skip
