@@ -1,11 +1,11 @@
 """Classes and functions for arrays: ``import sm_multilevel.api as smm``."""
 
-from sm_multilevel.models import MixedLM
-from sm_multilevel.models_glm import MENegBin, MEOLogit, MixedGLM
-from sm_multilevel.postestimation.anova import anova
-from sm_multilevel.postestimation.compare import LRTestResult, lrtest
-from sm_multilevel.postestimation.intervals import icc
-from sm_multilevel.postestimation.tidy import augment, glance, tidy
+from sm_multilevel.models.generalized import MENegBin, MEOLogit, MixedGLM
+from sm_multilevel.models.linear import MixedLM
+from sm_multilevel.postestimation.comparison.anova import anova
+from sm_multilevel.postestimation.comparison.compare import LRTestResult, lrtest
+from sm_multilevel.postestimation.description.intervals import icc
+from sm_multilevel.postestimation.description.tidy import augment, glance, tidy
 
 __all__ = [
     "LRTestResult",

@@ -21,7 +21,7 @@ from statsmodels.graphics.utils import create_mpl_ax, create_mpl_fig
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
 from sm_multilevel.formula.frame import suggest
-from sm_multilevel.postestimation.ranef import by_group
+from sm_multilevel.postestimation.components.ranef import by_group
 
 __all__ = ["KINDS", "caterpillar", "fitted", "plot", "qq", "residuals"]
 

@@ -9,9 +9,9 @@ from patsy.eval import EvalEnvironment
 
 from sm_multilevel.covariance import STRUCTURES
 from sm_multilevel.formula.frame import as_frame, suggest
-from sm_multilevel.models import MixedLM
-from sm_multilevel.models_glm import MENegBin, MEOLogit, MixedGLM
-from sm_multilevel.postestimation.compare import lrtest
+from sm_multilevel.models.generalized import MENegBin, MEOLogit, MixedGLM
+from sm_multilevel.models.linear import MixedLM
+from sm_multilevel.postestimation.comparison.compare import lrtest
 
 __all__ = ["ICCResult", "icc", "lrtest", "megamma", "meglm", "melogit", "menbreg", "meologit", "mepoisson", "mixed"]
 

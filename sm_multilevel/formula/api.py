@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from patsy.eval import EvalEnvironment
 
-from sm_multilevel.base import MultilevelModel
-from sm_multilevel.models import MixedLM
-from sm_multilevel.models_glm import MENegBin, MEOLogit, MixedGLM
+from sm_multilevel.models.base import MultilevelModel
+from sm_multilevel.models.generalized import MENegBin, MEOLogit, MixedGLM
+from sm_multilevel.models.linear import MixedLM
 
 __all__ = [
     "mecloglog",

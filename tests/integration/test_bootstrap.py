@@ -15,9 +15,9 @@ from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 import sm_multilevel.formula.api as smf
 from sm_multilevel.datasets import cbpp, pastes, penicillin, sleepstudy, wine
-from sm_multilevel.postestimation import replicates
-from sm_multilevel.postestimation.bootstrap import BootstrapResults
-from sm_multilevel.postestimation.resample import group_refits, refit_to, refitted, top_level
+from sm_multilevel.postestimation.resampling import replicates
+from sm_multilevel.postestimation.resampling.bootstrap import BootstrapResults
+from sm_multilevel.postestimation.resampling.resample import group_refits, refit_to, refitted, top_level
 
 SLEEP = sleepstudy.load_pandas().data
 

@@ -22,8 +22,8 @@ from statsmodels.iolib.summary2 import summary_col
 import sm_multilevel.formula.api as smf
 from sm_multilevel.datasets import cbpp, pastes, sleepstudy, wine
 from sm_multilevel.linalg.layout import MemoryBudgetError
-from sm_multilevel.postestimation import df as df_module
-from sm_multilevel.postestimation.df import KenwardRoger, Satterthwaite
+from sm_multilevel.postestimation.wald import df as df_module
+from sm_multilevel.postestimation.wald.df import KenwardRoger, Satterthwaite
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = json.loads((ROOT / "tests" / "reference" / "inference_df.json").read_text())
@@ -414,7 +414,7 @@ def test_budget(plots):
         for call in (lambda: plots.with_df("kr"), lambda: plots.model.fit(df="kr")):
             with pytest.raises(MemoryBudgetError, match=r"df='kr' needs Z'V\^-1 Z of 18 random effects.*the budget is"):
                 call()
-        with mock.patch("sm_multilevel.models.estimate") as fit, pytest.raises(MemoryBudgetError):
+        with mock.patch("sm_multilevel.models.linear.estimate") as fit, pytest.raises(MemoryBudgetError):
             plots.model.fit(df="kr")
         fit.assert_not_called()
 
@@ -518,7 +518,7 @@ BAD = [
 
 @pytest.mark.parametrize(("options", "message"), BAD)
 def test_bad_options_of_fit(study, options, message):
-    with mock.patch("sm_multilevel.models.estimate") as fit, pytest.raises(ValueError, match=message):
+    with mock.patch("sm_multilevel.models.linear.estimate") as fit, pytest.raises(ValueError, match=message):
         study.model.fit(**options)
     fit.assert_not_called()
 

@@ -12,7 +12,7 @@ import sm_multilevel.api as smm
 import sm_multilevel.formula.api as smf
 from sm_multilevel.families.negbin import NegBin
 from sm_multilevel.families.registry import get_family
-from sm_multilevel.postestimation.quantiles import NewRows
+from sm_multilevel.postestimation.prediction.quantiles import NewRows
 
 ENDS = (0.025, 0.975)
 

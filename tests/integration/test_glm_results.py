@@ -14,8 +14,8 @@ from scipy import integrate, stats
 import sm_multilevel.api as smm
 from sm_multilevel.datasets import cbpp, contraception, epil, wine
 from sm_multilevel.formula.terms import FormulaError
-from sm_multilevel.postestimation.integrate import expectation
-from sm_multilevel.postestimation.predict import NewLevelWarning
+from sm_multilevel.postestimation.prediction.integrate import expectation
+from sm_multilevel.postestimation.prediction.predict import NewLevelWarning
 
 ROOT = Path(__file__).parents[2]
 EXPIT = stats.logistic.cdf

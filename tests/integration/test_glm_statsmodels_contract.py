@@ -18,7 +18,7 @@ from statsmodels.miscmodels.ordinal_model import OrderedModel
 from statsmodels.tools.sm_exceptions import ValueWarning
 
 import sm_multilevel.api as smm
-from sm_multilevel.postestimation.predict import NewLevelWarning
+from sm_multilevel.postestimation.prediction.predict import NewLevelWarning
 
 CLASSES = {
     "poisson": (smm.MixedGLM, {"family": "poisson"}),

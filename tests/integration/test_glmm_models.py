@@ -9,7 +9,7 @@ import statsmodels.api as sm
 from statsmodels.miscmodels.ordinal_model import OrderedModel
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
-from sm_multilevel.models_glm import MENegBin, MEOLogit, MixedGLM
+from sm_multilevel.models.generalized import MENegBin, MEOLogit, MixedGLM
 
 
 def groups(seed=0, m=60, low=3, high=9):

@@ -147,7 +147,7 @@ def test_brute_force(exact_pair):
 def test_gaussian_identity_is_the_linear_model():
     import sm_multilevel.formula.api as smf
     from sm_multilevel.datasets import sleepstudy
-    from sm_multilevel.models_glm import MixedGLM
+    from sm_multilevel.models.generalized import MixedGLM
 
     df = sleepstudy.load_pandas().data
     formula = "Reaction ~ Days + (Days | Subject)"

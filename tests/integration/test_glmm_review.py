@@ -6,7 +6,7 @@ import pytest
 
 import sm_multilevel.formula.api as smf
 from sm_multilevel.datasets import contraception, wine
-from sm_multilevel.models_glm import MixedGLM
+from sm_multilevel.models.generalized import MixedGLM
 
 
 @pytest.mark.parametrize("counts", [1e2, 1e4, 1e5, 1e6, 1e7, 1e9])

@@ -128,9 +128,9 @@ def test_exact_is_rlrsims(name):
 
 @pytest.mark.parametrize("name", ["rlrt_ergostool", "lrt_carrots_product_alone", "lrt_alfalfa_date_and_variety"])
 def test_exact_quantiles_are_rlrsims(name):
-    from sm_multilevel.postestimation.compare import _exact
-    from sm_multilevel.postestimation.nesting import nest
-    from sm_multilevel.postestimation.regression import regression
+    from sm_multilevel.postestimation.comparison.compare import _exact
+    from sm_multilevel.postestimation.comparison.nesting import nest
+    from sm_multilevel.postestimation.comparison.regression import regression
 
     case = CASES[name]
     frame = frame_of(case)
@@ -410,7 +410,7 @@ def test_bootstrap_is_near_the_asymptotic_test():
 
 
 def test_failed_replicates_are_counted(one, two, monkeypatch):
-    from sm_multilevel.postestimation import compare
+    from sm_multilevel.postestimation.comparison import compare
 
     plain = compare.refits
 

@@ -11,7 +11,7 @@ import statsmodels.formula.api as sm_formula
 import sm_multilevel.api as smm
 import sm_multilevel.formula.api as smf
 from sm_multilevel.datasets import epil, sleepstudy, wine
-from sm_multilevel.postestimation.nesting import outside
+from sm_multilevel.postestimation.comparison.nesting import outside
 
 DATA = Path(__file__).parents[1] / "data"
 

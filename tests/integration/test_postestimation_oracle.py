@@ -12,7 +12,7 @@ from oracle import FACTORS, DenseMixedModel, Term
 from scipy import stats
 
 import sm_multilevel.formula.api as smf
-from sm_multilevel.postestimation.predict import NewLevelWarning
+from sm_multilevel.postestimation.prediction.predict import NewLevelWarning
 
 
 def make_data():

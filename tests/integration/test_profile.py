@@ -24,15 +24,15 @@ from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 import sm_multilevel.formula.api as smf
 from sm_multilevel.datasets import cbpp, pastes, penicillin, sleepstudy, wine
-from sm_multilevel.postestimation import profile as profile_module
-from sm_multilevel.postestimation.profile import (
+from sm_multilevel.postestimation.profiling import profile as profile_module
+from sm_multilevel.postestimation.profiling.profile import (
     component_intervals,
     function_bound,
     profile_bound,
 )
-from sm_multilevel.postestimation.profile_path import Path as ProfilePath
-from sm_multilevel.postestimation.profiled import profile_problem
-from sm_multilevel.postestimation.targets import ComponentTarget
+from sm_multilevel.postestimation.profiling.profile_path import Path as ProfilePath
+from sm_multilevel.postestimation.profiling.profiled import profile_problem
+from sm_multilevel.postestimation.profiling.targets import ComponentTarget
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,10 @@ from patsy.eval import EvalEnvironment
 from statsmodels.tools.sm_exceptions import ValueWarning
 
 import sm_multilevel.api as smm
-from sm_multilevel.base import MultilevelModel
-from sm_multilevel.design import design_from_formula
+from sm_multilevel.design.from_formula import design_from_formula
 from sm_multilevel.formula.response import ResponseReader
 from sm_multilevel.formula.terms import FormulaError
+from sm_multilevel.models.base import MultilevelModel
 
 try:
     import polars as pl

@@ -24,7 +24,7 @@ import sm_multilevel.api as smm
 import sm_multilevel.formula.api as smf
 from sm_multilevel.datasets import cbpp, contraception, epil, penicillin, sleepstudy, wine
 from sm_multilevel.objectives.scores import marginal_scores
-from sm_multilevel.postestimation.bias_reduced import ClusterSatterthwaite
+from sm_multilevel.postestimation.robust.bias_reduced import ClusterSatterthwaite
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = json.loads((ROOT / "tests" / "reference" / "inference_robust.json").read_text())

@@ -28,7 +28,7 @@ import sm_multilevel
 import sm_multilevel.api as smm
 import sm_multilevel.formula.api as smf
 from sm_multilevel.datasets import mathachieve, pastes, sleepstudy
-from sm_multilevel.postestimation.predict import NewLevelWarning
+from sm_multilevel.postestimation.prediction.predict import NewLevelWarning
 
 
 def population(results):

@@ -10,9 +10,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 import sm_multilevel.formula.api as smf
-from sm_multilevel.postestimation import joint
-from sm_multilevel.postestimation.components import ComponentMap
-from sm_multilevel.postestimation.targets import ComponentTarget, Coordinates
+from sm_multilevel.postestimation.components.component_map import ComponentMap
+from sm_multilevel.postestimation.profiling.targets import ComponentTarget, Coordinates
+from sm_multilevel.postestimation.wald import joint
 
 SCALES = (1e-6, 1e-3, 3e5, 1e8)
 WAYS = {

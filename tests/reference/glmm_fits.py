@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from sm_multilevel import datasets
-from sm_multilevel.models_glm import MENegBin, MEOLogit, MixedGLM
+from sm_multilevel.models.generalized import MENegBin, MEOLogit, MixedGLM
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

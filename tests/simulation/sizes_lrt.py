@@ -16,11 +16,11 @@ import pandas as pd
 
 import sm_multilevel.formula.api as smf
 from sm_multilevel._compat import one_blas_thread
-from sm_multilevel.postestimation.boundary import asymptotic
-from sm_multilevel.postestimation.compare import _exact, compare_fits
-from sm_multilevel.postestimation.nesting import nest
-from sm_multilevel.postestimation.refits import refits
-from sm_multilevel.postestimation.regression import regression
+from sm_multilevel.postestimation.comparison.boundary import asymptotic
+from sm_multilevel.postestimation.comparison.compare import _exact, compare_fits
+from sm_multilevel.postestimation.comparison.nesting import nest
+from sm_multilevel.postestimation.comparison.regression import regression
+from sm_multilevel.postestimation.resampling.refits import refits
 
 LEVEL = 0.05
 _BATCH = 500

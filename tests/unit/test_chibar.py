@@ -6,12 +6,12 @@ import pytest
 from scipy import optimize, stats
 
 import sm_multilevel.formula.api as smf
-from sm_multilevel.postestimation import boundary
-from sm_multilevel.postestimation.boundary import NoNullError, asymptotic, component_information, cone_of
-from sm_multilevel.postestimation.chibar import ChiBarSquare, chi_bar_square, closed_weights, svec_basis
-from sm_multilevel.postestimation.exact import exact_draws
-from sm_multilevel.postestimation.nesting import nest
-from sm_multilevel.postestimation.regression import regression
+from sm_multilevel.postestimation.comparison import boundary
+from sm_multilevel.postestimation.comparison.boundary import NoNullError, asymptotic, component_information, cone_of
+from sm_multilevel.postestimation.comparison.chibar import ChiBarSquare, chi_bar_square, closed_weights, svec_basis
+from sm_multilevel.postestimation.comparison.exact import exact_draws
+from sm_multilevel.postestimation.comparison.nesting import nest
+from sm_multilevel.postestimation.comparison.regression import regression
 
 
 def random_cov(d, seed):
@@ -20,7 +20,7 @@ def random_cov(d, seed):
 
 
 def simulated(cov, sizes, n=20_000, seed=0):
-    from sm_multilevel.postestimation.chibar import _simulated
+    from sm_multilevel.postestimation.comparison.chibar import _simulated
 
     draws = _simulated(np.asarray(cov), sizes, n, np.random.default_rng(seed))
     return draws.mean(axis=0), draws.std(axis=0) / np.sqrt(n)

@@ -12,8 +12,8 @@ from sm_multilevel.objectives.crossprod import cross_products
 from sm_multilevel.objectives.joint_gaussian import JointGaussian
 from sm_multilevel.objectives.linear import LinearObjective
 from sm_multilevel.objectives.point import Point
-from sm_multilevel.postestimation.profiled import _without, profile_problem
-from sm_multilevel.postestimation.targets import ComponentTarget, find_targets
+from sm_multilevel.postestimation.profiling.profiled import _without, profile_problem
+from sm_multilevel.postestimation.profiling.targets import ComponentTarget, find_targets
 
 
 def differences(function, x, h=1e-6):

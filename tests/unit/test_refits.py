@@ -11,8 +11,8 @@ from statsmodels.tools.sm_exceptions import ConvergenceWarning
 import sm_multilevel.api as smm
 import sm_multilevel.formula.api as smf
 from sm_multilevel.objectives.batched import BatchedDeviance
-from sm_multilevel.postestimation import linear_refits
-from sm_multilevel.postestimation.refits import refits
+from sm_multilevel.postestimation.resampling import linear_refits
+from sm_multilevel.postestimation.resampling.refits import refits
 
 
 def _data(seed, groups=12, rows=90):

@@ -12,8 +12,8 @@ from oracle_df import DenseInference, kr_test
 from sm_multilevel.covariance import STRUCTURES
 from sm_multilevel.objectives.crossprod import cross_products
 from sm_multilevel.objectives.gaussian import GaussianDeviance
-from sm_multilevel.postestimation import second_order as so
-from sm_multilevel.postestimation.df import kenward_roger, satterthwaite
+from sm_multilevel.postestimation.components import second_order as so
+from sm_multilevel.postestimation.wald.df import kenward_roger, satterthwaite
 from sm_multilevel.random_effects import RandomEffects, RandomTerm
 
 N, P = 48, 4
@@ -226,7 +226,7 @@ def test_kenward_roger_of_small_and_of_large_components(size):
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_satterthwaite_from_the_dense_hessian(structure):
     problem = Problem(10, crossed, structure, "both")
-    with mock.patch("sm_multilevel.postestimation.df._pseudo_inverse", np.linalg.inv):
+    with mock.patch("sm_multilevel.postestimation.wald.df._pseudo_inverse", np.linalg.inv):
         reference = satterthwaite(problem.state, problem.effects, problem.theta)
     cov, slopes, hessian = problem.dense.satterthwaite(problem.theta, problem.sigma)
     for row in np.eye(P):

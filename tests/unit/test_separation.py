@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
-import sm_multilevel.models_glm as models
+import sm_multilevel.models.generalized as models
 from sm_multilevel.estimation.separation import separating_columns
 
 

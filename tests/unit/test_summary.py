@@ -19,7 +19,7 @@ from statsmodels.tools.sm_exceptions import ConvergenceWarning, ValueWarning
 import sm_multilevel.api as smm
 import sm_multilevel.formula.api as smf
 from sm_multilevel.datasets import pastes, penicillin, sleepstudy
-from sm_multilevel.postestimation import no_random
+from sm_multilevel.postestimation.comparison import no_random
 
 DATA = Path(__file__).parents[1] / "data"
 SLOPES = "Reaction ~ Days + (Days | Subject)"

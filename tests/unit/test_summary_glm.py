@@ -18,7 +18,7 @@ from statsmodels.tools.sm_exceptions import ConvergenceWarning, ValueWarning
 import sm_multilevel.api as smm
 import sm_multilevel.formula.api as smf
 from sm_multilevel.datasets import cbpp, contraception, epil, verbagg, wine
-from sm_multilevel.postestimation.no_random import test_no_random as lr_test
+from sm_multilevel.postestimation.comparison.no_random import test_no_random as lr_test
 
 COWS = "incidence ~ period + (1 | herd)"
 USE = "use ~ urban + age + (urban | district)"

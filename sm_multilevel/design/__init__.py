@@ -1,0 +1,1 @@
+"""From formulas, frames and arrays to a frozen design."""

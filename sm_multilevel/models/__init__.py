@@ -1,0 +1,1 @@
+"""Models: subclasses of statsmodels' `LikelihoodModel`."""

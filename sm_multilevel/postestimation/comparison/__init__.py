@@ -1,0 +1,1 @@
+"""Likelihood ratio tests: nesting, boundaries, tables."""

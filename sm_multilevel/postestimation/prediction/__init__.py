@@ -1,0 +1,1 @@
+"""Predictions, their intervals, residuals and simulated responses."""

@@ -1,0 +1,1 @@
+"""Refits, the bootstrap and what is drawn for it."""

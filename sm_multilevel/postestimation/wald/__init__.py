@@ -1,0 +1,1 @@
+"""Wald's tests, and the degrees of freedom of t and F."""

@@ -1,0 +1,1 @@
+"""Results as text: records in, tables out; no numerics."""
