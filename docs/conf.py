@@ -1,6 +1,11 @@
 """Sphinx configuration."""
 
+import atexit
+import os
+import shutil
+import tempfile
 from importlib.metadata import version as installed_version
+from pathlib import Path
 
 project = "sm_multilevel"
 author = "sm_multilevel developers"
@@ -12,7 +17,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
-    "myst_parser",
+    "myst_nb",
     "numpydoc",
 ]
 exclude_patterns = ["_build"]
@@ -20,9 +25,33 @@ templates_path = ["_templates"]
 
 html_theme = "furo"
 html_title = f"sm_multilevel {release}"
+html_static_path = ["_static"]
+html_css_files = ["gallery.css"]
 
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
+
+# The pages of docs/gallery are run in every build, each in a kernel of the Python that builds.
+# An exception or anything on stderr, a warning too, is an error of the build.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_execution_show_tb = True
+nb_output_stderr = "error"
+nb_merge_streams = True
+
+# The kernels inherit this environment: the figures' style (docs/matplotlibrc), SVG figures in the page,
+# no progress bars, and an IPython home of their own, so that no setting of the builder's plays a part.
+kernel_home = Path(tempfile.mkdtemp(prefix="sm_multilevel_docs_"))
+atexit.register(shutil.rmtree, kernel_home, ignore_errors=True)
+(kernel_home / "profile_default").mkdir()
+(kernel_home / "profile_default" / "ipython_kernel_config.py").write_text(
+    "c = get_config()\nc.InlineBackend.figure_formats = {'svg'}\nc.HistoryManager.enabled = False\n"
+)
+os.environ["IPYTHONDIR"] = str(kernel_home)
+os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent / "matplotlibrc")
+os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+os.environ["TQDM_DISABLE"] = "1"
 
 autosummary_generate = True
 autodoc_typehints = "none"

@@ -16,11 +16,11 @@ from patsy.eval import EvalEnvironment
 
 from sm_multilevel import __version__
 from sm_multilevel.families.registry import FAMILIES, LINKS
-from sm_multilevel.formula.frame import suggest
 from sm_multilevel.models.base import MultilevelModel
 from sm_multilevel.models.generalized import MEOLogit, MixedGLM
 from sm_multilevel.models.linear import MixedLM
 from sm_multilevel.summary.words import ratios
+from sm_multilevel.wording import suggest
 
 __all__ = ["main"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from sm_multilevel.estimation.minimize import METHODS
-from sm_multilevel.formula.frame import suggest
 from sm_multilevel.grouping import lies_within
 from sm_multilevel.objectives.gaussian import PerfectFitError
+from sm_multilevel.wording import suggest
 
 __all__ = [
     "check_alpha",

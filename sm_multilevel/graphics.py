@@ -20,8 +20,8 @@ from scipy import stats
 from statsmodels.graphics.utils import create_mpl_ax, create_mpl_fig
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
-from sm_multilevel.formula.frame import suggest
 from sm_multilevel.postestimation.components.ranef import by_group
+from sm_multilevel.wording import suggest
 
 __all__ = ["KINDS", "caterpillar", "fitted", "plot", "qq", "residuals"]
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from patsy.eval import EvalEnvironment
 
 from sm_multilevel.covariance import STRUCTURES
-from sm_multilevel.formula.frame import as_frame, suggest
+from sm_multilevel.design.frame import as_frame
 from sm_multilevel.models.generalized import MENegBin, MEOLogit, MixedGLM
 from sm_multilevel.models.linear import MixedLM
 from sm_multilevel.postestimation.comparison.compare import lrtest
+from sm_multilevel.wording import suggest
 
 __all__ = ["ICCResult", "icc", "lrtest", "megamma", "meglm", "melogit", "menbreg", "meologit", "mepoisson", "mixed"]
 

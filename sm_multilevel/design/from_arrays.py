@@ -9,11 +9,11 @@ import pandas as pd
 from patsy.eval import EvalEnvironment
 
 from sm_multilevel.covariance import get_covariance
+from sm_multilevel.design.frame import RowSource, as_frame, missing_mask
 from sm_multilevel.design.from_formula import Design, compact_component
 from sm_multilevel.design.random_part import structures_of
-from sm_multilevel.formula.frame import RowSource, as_frame, missing_mask
-from sm_multilevel.formula.response import Reading, ResponseReader, log_exposure
-from sm_multilevel.formula.values import check_finite, numeric
+from sm_multilevel.design.response import Reading, ResponseReader, log_exposure
+from sm_multilevel.design.values import check_finite, numeric
 from sm_multilevel.grouping import cross
 from sm_multilevel.random_effects import RandomTerm
 

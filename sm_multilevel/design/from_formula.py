@@ -14,14 +14,14 @@ import patsy
 from patsy.eval import EvalEnvironment
 
 from sm_multilevel._compat import IndexingError
+from sm_multilevel.design.frame import Expression, RowSource, as_frame, missing_mask
+from sm_multilevel.design.matrices import build_matrices, environment
 from sm_multilevel.design.random_part import random_recipes
 from sm_multilevel.design.recipe import Recipe, without_intercept
+from sm_multilevel.design.response import ResponseReader, log_exposure, response_columns
+from sm_multilevel.design.terms import FormulaError, parse
+from sm_multilevel.design.values import check_finite, numeric
 from sm_multilevel.families.response import ResponseData
-from sm_multilevel.formula.frame import Expression, RowSource, as_frame, missing_mask
-from sm_multilevel.formula.matrices import build_matrices, environment
-from sm_multilevel.formula.response import ResponseReader, log_exposure, response_columns
-from sm_multilevel.formula.terms import FormulaError, parse
-from sm_multilevel.formula.values import check_finite, numeric
 from sm_multilevel.grouping import cross, factorize
 from sm_multilevel.random_effects import RandomTerm
 

@@ -8,9 +8,10 @@ import numpy as np
 import patsy
 
 from sm_multilevel.covariance import Diagonal, Unstructured, get_covariance
+from sm_multilevel.design.frame import Expression
 from sm_multilevel.design.recipe import TermRecipe
-from sm_multilevel.formula.frame import Expression, suggest
-from sm_multilevel.formula.terms import FormulaError, FormulaSpec, parse_re_formula
+from sm_multilevel.design.terms import FormulaError, FormulaSpec, parse_re_formula
+from sm_multilevel.wording import suggest
 
 __all__ = ["random_recipes", "structures_of"]
 

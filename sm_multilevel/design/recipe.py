@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from sm_multilevel.covariance import Covariance
-from sm_multilevel.formula.frame import Expression, as_frame, convert_column
-from sm_multilevel.formula.matrices import MatrixFormula
-from sm_multilevel.formula.response import check_trials, log_exposure
-from sm_multilevel.formula.terms import FormulaError
-from sm_multilevel.formula.values import numeric
+from sm_multilevel.design.frame import Expression, as_frame, convert_column
+from sm_multilevel.design.matrices import MatrixFormula
+from sm_multilevel.design.response import check_trials, log_exposure
+from sm_multilevel.design.terms import FormulaError
+from sm_multilevel.design.values import numeric
 from sm_multilevel.grouping import match_levels
 
 __all__ = ["NewData", "Recipe", "TermRecipe", "without_intercept"]

@@ -1,1 +1,1 @@
-"""Formulas: reading their text (`terms`) and the functions users call (`api`)."""
+"""``import sm_multilevel.formula.api as smf``: the functions that take formulas."""

@@ -21,8 +21,8 @@ from sm_multilevel.checks import (
 )
 from sm_multilevel.design.from_arrays import design_from_arrays
 from sm_multilevel.design.from_formula import design_from_formula
-from sm_multilevel.formula.response import Reading, ResponseReader
-from sm_multilevel.formula.values import check_weights
+from sm_multilevel.design.response import Reading, ResponseReader
+from sm_multilevel.design.values import check_weights
 from sm_multilevel.random_effects import RandomEffects, constant_column
 
 __all__ = ["MultilevelModel"]

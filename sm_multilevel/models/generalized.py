@@ -13,12 +13,11 @@ from sm_multilevel.checks import (
     check_fit_options,
     start_packed,
 )
+from sm_multilevel.design.response import ResponseReader
 from sm_multilevel.estimation.integration import AUTO, check_nagq, fit_marginal, objective_of
 from sm_multilevel.families.ordinal import DISTRIBUTIONS, Cumulative
 from sm_multilevel.families.registry import get_family
 from sm_multilevel.families.response import Response, ResponseFamily
-from sm_multilevel.formula.frame import suggest
-from sm_multilevel.formula.response import ResponseReader
 from sm_multilevel.models.base import MultilevelModel
 from sm_multilevel.objectives.crossprod import fixed_scaling
 from sm_multilevel.objectives.marginal import MarginalObjective
@@ -28,6 +27,7 @@ from sm_multilevel.objectives.space import JointSpace
 from sm_multilevel.postestimation.robust.sandwich import check_robust, robust_result
 from sm_multilevel.postestimation.wald.df import check_df
 from sm_multilevel.statsmodels_results.generalized import MixedGLMResults, MixedGLMResultsWrapper
+from sm_multilevel.wording import suggest
 
 __all__ = ["GeneralizedModel", "MENegBin", "MEOLogit", "MixedGLM"]
 

@@ -11,7 +11,7 @@ import pytest
 
 import sm_multilevel.api as smm
 import sm_multilevel.formula.api as smf
-from sm_multilevel.formula.terms import FormulaError
+from sm_multilevel.design.terms import FormulaError
 from sm_multilevel.linalg import layout as layout_module
 from sm_multilevel.linalg.layout import MemoryBudgetError
 from sm_multilevel.objectives.gaussian import PerfectFitError

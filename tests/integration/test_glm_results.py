@@ -13,7 +13,7 @@ from scipy import integrate, stats
 
 import sm_multilevel.api as smm
 from sm_multilevel.datasets import cbpp, contraception, epil, wine
-from sm_multilevel.formula.terms import FormulaError
+from sm_multilevel.design.terms import FormulaError
 from sm_multilevel.postestimation.prediction.integrate import expectation
 from sm_multilevel.postestimation.prediction.predict import NewLevelWarning
 

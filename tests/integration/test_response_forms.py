@@ -12,8 +12,8 @@ from statsmodels.tools.sm_exceptions import ValueWarning
 
 import sm_multilevel.api as smm
 from sm_multilevel.design.from_formula import design_from_formula
-from sm_multilevel.formula.response import ResponseReader
-from sm_multilevel.formula.terms import FormulaError
+from sm_multilevel.design.response import ResponseReader
+from sm_multilevel.design.terms import FormulaError
 from sm_multilevel.models.base import MultilevelModel
 
 try:

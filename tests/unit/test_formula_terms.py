@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sm_multilevel.formula.terms import FormulaError, FormulaSpec, RandomTermSpec, parse, parse_re_formula
+from sm_multilevel.design.terms import FormulaError, FormulaSpec, RandomTermSpec, parse, parse_re_formula
 
 G = RandomTermSpec("1", ("g",))
 

@@ -15,11 +15,11 @@ import pandas as pd
 from scipy import stats
 
 from sm_multilevel.checks import check_alpha, check_count, check_option
-from sm_multilevel.formula.frame import suggest
 from sm_multilevel.postestimation.components.component_map import ComponentMap, Components, joint_components
 from sm_multilevel.postestimation.description.icc import icc_table
 from sm_multilevel.postestimation.profiling.profile import component_intervals, function_bound
 from sm_multilevel.postestimation.resampling.bootstrap import bootstrap
+from sm_multilevel.wording import suggest
 
 __all__ = [
     "ComponentTable",

@@ -9,13 +9,13 @@ import numpy as np
 from scipy import special
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
-from sm_multilevel.formula.frame import suggest
 from sm_multilevel.postestimation.components.component_map import component_values
 from sm_multilevel.postestimation.description.icc import icc_form
 from sm_multilevel.postestimation.description.r_squared import r_squared, random_variance
 from sm_multilevel.postestimation.prediction.integrate import expectation
 from sm_multilevel.postestimation.prediction.predict import linear_predictor, rows_of
 from sm_multilevel.postestimation.prediction.predict_glm import at_linear
+from sm_multilevel.wording import suggest
 
 __all__ = ["METHODS", "NullPoint", "icc_function", "mean_random_variance", "null_point", "r_squared_glm"]
 

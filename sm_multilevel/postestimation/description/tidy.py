@@ -9,9 +9,10 @@ import pandas as pd
 from scipy import stats
 
 from sm_multilevel.checks import check_alpha, check_flag
-from sm_multilevel.formula.frame import as_frame, missing_mask, suggest
+from sm_multilevel.design.frame import as_frame, missing_mask
 from sm_multilevel.postestimation.components.ranef import by_group
 from sm_multilevel.postestimation.prediction.predict import prediction_variance
+from sm_multilevel.wording import suggest
 
 __all__ = ["augment", "glance", "tidy"]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from sm_multilevel.families.response import ResponseData
-from sm_multilevel.formula.frame import suggest
 from sm_multilevel.postestimation.prediction.integrate import expectation
 from sm_multilevel.postestimation.prediction.predict import Rows, linear_predictor, random_spread, rows_of
+from sm_multilevel.wording import suggest
 
 __all__ = ["MARGINAL", "at_linear", "eta_of", "kind_of", "labels_of", "predict_glm", "rows_and_spread"]
 

@@ -6,9 +6,9 @@ import numpy as np
 from scipy import special
 
 from sm_multilevel.checks import check_flag
-from sm_multilevel.formula.frame import suggest
 from sm_multilevel.postestimation.prediction.predict import rows_of
 from sm_multilevel.postestimation.prediction.predict_glm import eta_of
+from sm_multilevel.wording import suggest
 
 __all__ = ["KINDS", "residuals"]
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from sm_multilevel.estimation.constrained import SurfacePoint
-from sm_multilevel.formula.frame import suggest
 from sm_multilevel.postestimation.components.component_map import ComponentMap
+from sm_multilevel.wording import suggest
 
 __all__ = [
     "ComponentTarget",

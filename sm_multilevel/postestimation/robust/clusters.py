@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sm_multilevel.formula.frame import suggest
 from sm_multilevel.grouping import factorize, lies_within
+from sm_multilevel.wording import suggest
 
 __all__ = ["Clusters", "coarsest", "find_clusters"]
 

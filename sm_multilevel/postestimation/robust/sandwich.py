@@ -25,7 +25,6 @@ from statsmodels.tools.sm_exceptions import ValueWarning
 
 from sm_multilevel._compat import one_blas_thread
 from sm_multilevel.checks import check_flag, users_level
-from sm_multilevel.formula.frame import suggest
 from sm_multilevel.objectives.scores import column_sums, linear_information, linear_scores, marginal_scores
 from sm_multilevel.postestimation.components.component_map import ComponentMap, held_directions, restricted_inverse
 from sm_multilevel.postestimation.components.second_order import theta_hessian
@@ -33,6 +32,7 @@ from sm_multilevel.postestimation.robust.bias_reduced import ClusterSatterthwait
 from sm_multilevel.postestimation.robust.clusters import Clusters, find_clusters
 from sm_multilevel.postestimation.wald.df import MODEL_BASED, df_option
 from sm_multilevel.postestimation.wald.reference import FixedDf, Reference
+from sm_multilevel.wording import suggest
 
 __all__ = [
     "RobustRequest",

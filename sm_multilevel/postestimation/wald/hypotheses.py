@@ -14,8 +14,8 @@ from statsmodels.stats.contrast import MultiCompResult, WaldTestResults
 from statsmodels.stats.multitest import multipletests
 
 from sm_multilevel.checks import users_level
-from sm_multilevel.formula.frame import suggest
 from sm_multilevel.postestimation.wald.joint import FACTORED, GIVEN, NoWaldTest, independent, standard_root, whitened
+from sm_multilevel.wording import suggest
 
 __all__ = [
     "check_hypothesis",

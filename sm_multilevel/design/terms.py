@@ -27,7 +27,7 @@ class FormulaError(ValueError):
     --------
     >>> parse("y ~ x | g")
     Traceback (most recent call last):
-    sm_multilevel.formula.terms.FormulaError: 'x | g': a random term needs parentheses. Write '(x | g)'.
+    sm_multilevel.design.terms.FormulaError: 'x | g': a random term needs parentheses. Write '(x | g)'.
     """
 
 

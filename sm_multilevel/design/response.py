@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import patsy
 
-from sm_multilevel.formula.frame import missing_mask
-from sm_multilevel.formula.terms import FormulaError
-from sm_multilevel.formula.values import numeric
+from sm_multilevel.design.frame import missing_mask
+from sm_multilevel.design.terms import FormulaError
+from sm_multilevel.design.values import numeric
 from sm_multilevel.grouping import factorize
 
 __all__ = ["Reading", "ResponseReader", "check_trials", "log_exposure", "response_columns", "row_name"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sm_multilevel.formula.frame import missing_mask
+from sm_multilevel.design.frame import missing_mask
 
 __all__ = ["NOT_REAL", "check_finite", "check_weights", "numeric"]
 

@@ -6,15 +6,15 @@ converted here, one column when it is asked for, so that the rest sees plain arr
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from patsy.eval import EvalEnvironment, ast_names
 
-from sm_multilevel.formula import pickling
-from sm_multilevel.formula.terms import FormulaError
+from sm_multilevel.design import pickling
+from sm_multilevel.design.terms import FormulaError
+from sm_multilevel.wording import suggest
 
 __all__ = [
     "DataFrameView",
@@ -23,7 +23,6 @@ __all__ = [
     "as_frame",
     "convert_column",
     "missing_mask",
-    "suggest",
 ]
 
 
@@ -135,12 +134,6 @@ class DataFrameView(Mapping):
 
     def __len__(self):
         return len(self.frame.columns)
-
-
-def suggest(name: str, candidates) -> str:
-    """A sentence with the closest known names."""
-    close = difflib.get_close_matches(str(name), [str(c) for c in candidates], n=2, cutoff=0.6)
-    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def missing_mask(values) -> np.ndarray:

@@ -12,10 +12,11 @@ from patsy.categorical import categorical_to_int
 from patsy.design_info import DesignInfo
 from patsy.eval import EvalEnvironment, ast_names
 
-from sm_multilevel.formula import pickling
-from sm_multilevel.formula.frame import DataFrameView, suggest
-from sm_multilevel.formula.terms import FormulaError
-from sm_multilevel.formula.values import NOT_REAL
+from sm_multilevel.design import pickling
+from sm_multilevel.design.frame import DataFrameView
+from sm_multilevel.design.terms import FormulaError
+from sm_multilevel.design.values import NOT_REAL
+from sm_multilevel.wording import suggest
 
 __all__ = ["MatrixFormula", "build_matrices", "environment"]
 

@@ -1,0 +1,13 @@
+"""Words that messages share."""
+
+from __future__ import annotations
+
+import difflib
+
+__all__ = ["suggest"]
+
+
+def suggest(name: str, candidates) -> str:
+    """A sentence with the closest known names."""
+    close = difflib.get_close_matches(str(name), [str(c) for c in candidates], n=2, cutoff=0.6)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
