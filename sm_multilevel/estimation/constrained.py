@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sm_multilevel.estimation.minimize import NOISE, secant_correction, trust_region_step
+from sm_multilevel.estimation.minimize import NOISE, next_radius, secant_correction, trust_region_step
 from sm_multilevel.objectives.point import Point
 
 __all__ = ["ConstrainedMinimum", "Surface", "SurfacePoint", "minimize_on"]
@@ -125,11 +125,7 @@ def minimize_on(
         evaluations += 1
         gained = here.value - there.value if there is not None and np.isfinite(there.value) else -np.inf
         ratio = gained / promised
-        size = float(np.linalg.norm(step))
-        if ratio < 0.25:
-            radius = 0.25 * size
-        elif ratio > 0.75:
-            radius = 2.5 * size
+        radius = next_radius(radius, ratio, step)
         if ratio > 1e-4 and there is not None and ahead is not None:
             new_level, new_gradient, new_model = surface(ahead), there.gradient(), there.curvature()
             # Of the Lagrangian: what the constraints' Hessians have wrong is learnt too.

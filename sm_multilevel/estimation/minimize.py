@@ -15,7 +15,8 @@ from scipy import optimize
 
 from sm_multilevel.objectives.point import Point
 
-__all__ = ["METHODS", "NOISE", "Minimum", "newton", "scipy_method", "secant_correction", "trust_region_step"]
+__all__ = ["METHODS", "NOISE", "Minimum", "newton", "next_radius", "scipy_method", "secant_correction"]
+__all__ += ["trust_region_step"]
 
 # A deviance that falls by less than this cannot be told from rounding, relative to |f|.
 NOISE = 4e-15
@@ -73,6 +74,17 @@ def trust_region_step(gradient, hessian, radius):
     return vectors @ s, float(decrease)
 
 
+def next_radius(radius: float, ratio: float, step: np.ndarray) -> float:
+    """The trust radius after a step that gained `ratio` of what the model promised.
+
+    Steps shrink towards the optimum, and the radius with them: what the model still has wrong cannot throw a
+    late step far away.
+    """
+    if ratio < 0.25:
+        return 0.25 * float(np.linalg.norm(step))
+    return 2.5 * float(np.linalg.norm(step)) if ratio > 0.75 else radius
+
+
 def newton(
     function: Callable[[np.ndarray], Point],
     start: np.ndarray,
@@ -118,13 +130,7 @@ def newton(
         evaluations += 1
         gained = here.value - there.value if np.isfinite(there.value) else -np.inf
         ratio = gained / promised
-        size = float(np.linalg.norm(step))
-        if ratio < 0.25:
-            radius = 0.25 * size
-        elif ratio > 0.75:
-            # Steps shrink towards the optimum, and the radius with them: what the model
-            # still has wrong cannot throw a late step far away.
-            radius = 2.5 * size
+        radius = next_radius(radius, ratio, step)
         if not np.isfinite(there.value):
             if radius < 1e-14:
                 break

@@ -5,7 +5,8 @@ batches of rows add up (`GaussianData.__add__`), so a cluster or threads could b
 
 Columns are standardised on the way (X: centred where there is an intercept, and scaled;
 y: minus a first regression on X), because products of raw columns lose the digits that
-the residual sum of squares needs: y shifted by 1e7 costs 5 % of it.
+the residual sum of squares needs: y shifted by 1e7 costs 5 % of it. Columns of X that are
+still nearly collinear then (an interaction with a predictor far from zero) are made orthogonal.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from sm_multilevel.random_effects import RandomEffects, constant_column
 __all__ = ["FixedScaling", "GaussianData", "combined_weights", "cross_products", "fixed_scaling"]
 
 BATCH_ROWS = 2**16
+_COLLINEAR = 1e-6  # ratio of eigenvalues of standardised columns' products from which on they are made orthogonal
+_DEPENDENT = 1e-12  # and of the lengths of what remains of a column, from which on there is nothing to make
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +34,13 @@ class FixedScaling:
     ----------
     map : ndarray, shape (p, p)
     start : ndarray, shape (p,)
+    orthogonal : bool
+        Whether columns are mixed; otherwise each is scaled, with a constant added.
     """
 
     map: np.ndarray
     start: np.ndarray
+    orthogonal: bool = False
 
     @cached_property
     def logdet(self) -> float:
@@ -127,10 +133,19 @@ def fixed_scaling(y, x, weights=None, rows=slice(0, BATCH_ROWS)):
         size = np.sqrt(column @ column / n)
         change[j, j] = 1.0 / size if size > 0 else 1.0
     xs = x[rows] @ change
+    orthogonal = False
+    if p > 1:
+        values = np.linalg.eigvalsh(xs.T @ xs)
+        if values[0] < _COLLINEAR * values[-1]:
+            r = np.linalg.qr(x @ change, mode="r")
+            left = np.abs(np.diag(r))
+            if len(r) == p and left.min() > _DEPENDENT * left.max():
+                change = change @ np.linalg.inv(r) * np.sqrt(n)
+                xs, orthogonal = x[rows] @ change, True
     w = 1.0 if weights is None else weights[rows][:, None]
     gram = (xs * w).T @ xs
     start = change @ (np.linalg.pinv(gram, rcond=1e-10, hermitian=True) @ ((xs * w).T @ y[rows]))
-    return FixedScaling(change, start)
+    return FixedScaling(change, start, orthogonal)
 
 
 class _Columns:
@@ -139,7 +154,8 @@ class _Columns:
     def __init__(self, y, x, scaling, effects, maps):
         self.sources: list[tuple] = []
         self.y, self.x, self.scaling = y, x, scaling
-        self.x_ids = [self._add(x, j, scaling.map[:, j]) for j in range(x.shape[1])]
+        used, change = (x @ scaling.map, np.eye(x.shape[1])) if scaling.orthogonal else (x, scaling.map)
+        self.x_ids = [self._add(used, j, change[:, j]) for j in range(x.shape[1])]
         self.z_ids = []
         for factor, w in zip(effects.factors, maps, strict=True):
             ids = []

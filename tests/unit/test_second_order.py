@@ -114,7 +114,7 @@ def test_traces_and_quadratic_forms(layout, weights):
             full[start : start + term.q, start : start + term.q] = d + d.T
             directions.append((f, full))
             moves.append(dense.along(k, d + d.T))
-    parts = so.second_order(state, directions, so.level_pairs(state))
+    parts = so.second_order(state, directions, so.level_pairs(so.Equations.of(state)))
     inverse = np.linalg.inv(dense.variance(problem.theta, 1.0))
     r = dense.yy - dense.xx @ problem.beta
     border = np.column_stack([dense.xx @ state.data.scaling.map, r])
@@ -128,9 +128,9 @@ def test_traces_and_quadratic_forms(layout, weights):
 @pytest.mark.parametrize("chunk", [1, 500])
 def test_chunks_change_nothing(chunk):
     problem = Problem(3, apart, "unstructured")
-    whole = so.level_pairs(problem.state)
+    whole = so.level_pairs(so.Equations.of(problem.state))
     with mock.patch.object(so, "_CHUNK", chunk):
-        parts = so.level_pairs(problem.state)
+        parts = so.level_pairs(so.Equations.of(problem.state))
     for f, total in enumerate(whole.sums):
         assert_allclose(parts.sums[f], total, rtol=1e-12)
     for key, product in whole.products.items():
@@ -153,7 +153,7 @@ def test_hessian_and_slopes(layout, structure, reml):
     problem = Problem(4, layout, structure, weights, reml)
     cov, slopes, hessian = problem.dense.satterthwaite(problem.theta, problem.sigma)
     state, effects, theta = problem.state, problem.effects, problem.theta
-    close(so.theta_hessian(state, effects, theta, so.level_pairs(state)), hessian, 1e-7)
+    close(so.theta_hessian(state, effects, theta, so.level_pairs(so.Equations.of(state))), hessian, 1e-7)
     close(so.theta_hessian(state, effects, theta, None), hessian, 1e-6)  # as good as its differences
     close(state.cov_beta(), cov, 1e-9)
     first = so.first_order(state, so.theta_directions(state, effects))
@@ -174,7 +174,7 @@ def test_hessian_at_zero(weights, reml):
     for layout in (three_columns, crossed):
         problem = Problem(5, layout, "unstructured", weights, reml, theta)
         want = problem.dense.satterthwaite(problem.theta, problem.sigma)[2]
-        got = so.theta_hessian(problem.state, problem.effects, problem.theta, so.level_pairs(problem.state))
+        got = so.theta_hessian(problem.state, problem.effects, problem.theta, so.level_pairs(so.Equations.of(problem.state)))
         close(got, want, 1e-7)
 
 

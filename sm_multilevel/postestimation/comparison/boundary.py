@@ -19,17 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from sm_multilevel.linalg.cholesky import BlockCholesky, BlockMatrix
+from sm_multilevel.linalg.cholesky import BlockCholesky
 from sm_multilevel.objectives.gaussian import GaussianState
 from sm_multilevel.objectives.modes import find_mode
 from sm_multilevel.postestimation.comparison.chibar import ChiBarSquare, chi_bar_square, svec_basis
 from sm_multilevel.postestimation.comparison.nesting import Nesting
 from sm_multilevel.postestimation.comparison.regression import Regression
+from sm_multilevel.postestimation.components.second_order import Equations, direction_traces, level_pairs, pair_elements
 
 __all__ = ["NoNullError", "asymptotic", "cone_of", "null_space"]
 
 _NULL = 1e-9  # eigenvalues of G, in standardised columns, that are zero
-_EXACT = 1200  # columns of Z up to which traces are exact
+_EXACT = 2**22  # numbers of Z'V^-1 Z up to which traces are exact
 _PROBES = 64  # and random vectors from which they are estimated beyond: the error falls with the columns, too
 
 
@@ -151,7 +152,7 @@ def component_information(nesting: Nesting, restricted: Any) -> np.ndarray:
     if result.family is None:
         state = GaussianState(result.model.objective(result.reml).deviance, lams)
         border = state.whitened[0] if result.reml else None
-        traces, pairs = _traces(state.data.zz, state.chol, lams, border, nesting.directions)
+        traces, pairs = _traces(Equations.of(state), border, nesting.directions)
         return 0.5 * (pairs - np.outer(traces, traces) / state.deviance.df)
     model, bound, space = result.model, result.model.bound(), result.model.space()
     if isinstance(restricted, Regression):
@@ -166,7 +167,8 @@ def component_information(nesting: Nesting, restricted: Any) -> np.ndarray:
         beta, psi = space.head_from_user(beta, params[p:])
     mode = find_mode(bound.rows, bound.response, beta, psi, lams)
     zz = bound.rows.gram(mode.local.expected_info)
-    traces, pairs = _traces(zz, BlockCholesky(zz.congruence(lams)), lams, None, nesting.directions)
+    equations = Equations(zz, BlockCholesky(zz.congruence(lams)), lams)
+    traces, pairs = _traces(equations, None, nesting.directions)
     if model.family.dispersion(model.family.natural(psi)) != 1.0:  # G is in units of it, as of sigma^2
         pairs = pairs - np.outer(traces, traces) / bound.response.nobs
     return 0.5 * pairs
@@ -177,44 +179,48 @@ def _root(g):
     return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
 
-def _traces(zz: BlockMatrix, chol: BlockCholesky, lams, border, directions) -> tuple[np.ndarray, np.ndarray]:
-    """tr(Q H_i) and tr(Q H_i Q H_j) with Q = Z'V^-1 Z (less the border's products), from probes of Q's columns.
+def _traces(equations: Equations, border, directions) -> tuple[np.ndarray, np.ndarray]:
+    """tr(Q H_i) and tr(Q H_i Q H_j) with Q = Z'V^-1 Z; less EE' for a border E, shape (q, m, p) a factor."""
+    if pair_elements(equations.zz.layout) > _EXACT:
+        return _estimated_traces(equations, border, directions)
+    traces, pairs = direction_traces(directions, level_pairs(equations))
+    if border is None:
+        return traces, pairs
+    # tr((Q - EE')H_i (Q - EE')H_j) = tr(Q H_i Q H_j) - 2 tr(E'H_i Q H_j E) + tr(E'H_i E E'H_j E)
+    inner = np.array([np.einsum("amp,ab,bmr->pr", border[f], g, border[f]) for f, g in directions])
+    for j, (f, g) in enumerate(directions):
+        moved = equations.q_times(_along(border, f, g))
+        outer = [np.einsum("amp,ab,bmp->", border[home], h, moved[home]) for home, h in directions]
+        pairs[:, j] += np.einsum("ipr,rp->i", inner, inner[j]) - 2.0 * np.array(outer)
+    return traces - np.einsum("ipp->i", inner), 0.5 * (pairs + pairs.T)
 
-    Unit vectors give the traces themselves, random signs estimates of them (Hutchinson 1990, Commun. Stat. Simul.
-    Comput. 19, 433-450).
-    """
-    sizes = [d.shape[1:] for d in zz.diag]  # (q, m)
-    count = sum(q * m for q, m in sizes)
-    if count <= _EXACT:
-        probes = np.eye(count)
-    else:
-        probes = np.random.default_rng(0).choice([-1.0, 1.0], (count, _PROBES)) / np.sqrt(_PROBES)
-    at = np.cumsum([0, *(q * m for q, m in sizes)])
 
-    def parts(x):
-        return [x[a:b].reshape(q, m, -1) for a, b, (q, m) in zip(at[:-1], at[1:], sizes, strict=True)]
+def _along(values, f, g):
+    """(I kron g) applied to the part of factor f; zero for others."""
+    out = [np.zeros_like(x) for x in values]
+    out[f] = np.einsum("ij,jmc->imc", g, values[f])
+    return out
+
+
+def _estimated_traces(equations: Equations, border, directions) -> tuple[np.ndarray, np.ndarray]:
+    """The same from random signs (Hutchinson 1990, Commun. Stat. Simul. Comput. 19, 433-450)."""
+    rng = np.random.default_rng(0)
+    first = [rng.choice([-1.0, 1.0], (*d.shape[1:], _PROBES)) / np.sqrt(_PROBES) for d in equations.zz.diag]
 
     def product(x):
-        moved = zz.matvec(x)
-        if any(lam.any() for lam in lams):
-            solved = chol.solve([np.einsum("ji,jmc->imc", lam, a) for lam, a in zip(lams, moved, strict=True)])
-            back = zz.matvec([np.einsum("ij,jmc->imc", lam, u) for lam, u in zip(lams, solved, strict=True)])
-            moved = [a - b for a, b in zip(moved, back, strict=True)]
-        if border is not None and border[0].shape[2]:
+        moved = equations.q_times(x)
+        if border is not None:
             inner = sum(np.einsum("qmp,qmc->pc", e, v) for e, v in zip(border, x, strict=True))
             moved = [a - np.einsum("qmp,pc->qmc", e, inner) for a, e in zip(moved, border, strict=True)]
         return moved
 
-    first = parts(probes)
     left = product(first)
     k = len(directions)
     traces, pairs = np.empty(k), np.empty((k, k))
     turned = [np.einsum("ij,jmc->imc", g, left[f]) for f, g in directions]
     for j, (f, g) in enumerate(directions):
         traces[j] = np.sum(turned[j] * first[f])
-        changed = [np.zeros_like(x) for x in first]
-        changed[f] = np.einsum("ij,jmc->imc", g, first[f])
-        moved = product(changed)
+        moved = product(_along(first, f, g))
         for i, (home, _) in enumerate(directions):
             pairs[i, j] = np.sum(turned[i] * moved[home])
     return traces, 0.5 * (pairs + pairs.T)

@@ -19,7 +19,7 @@ from scipy import linalg
 
 from sm_multilevel._compat import one_blas_thread
 from sm_multilevel.covariance import SINGULAR_TOLERANCE
-from sm_multilevel.postestimation.components.second_order import level_pairs, pair_elements, theta_hessian
+from sm_multilevel.postestimation.components.second_order import Equations, level_pairs, pair_elements, theta_hessian
 from sm_multilevel.postestimation.components.varcorr import component_labels
 
 __all__ = ["ComponentMap", "Components", "Entry", "component_values", "held_directions", "joint_components"]
@@ -307,7 +307,7 @@ def _linear(result, components):
     objective = result.model.objective(result.reml)
     theta = result.record.theta_standard
     state = objective.standard_state(theta)
-    pairs = level_pairs(state) if pair_elements(state.data.zz.layout) <= _PAIRS else None
+    pairs = level_pairs(Equations.of(state)) if pair_elements(state.data.zz.layout) <= _PAIRS else None
     hessian = theta_hessian(state, components.effects, theta, pairs, result.record.hessian)
     free = linalg.block_diag(held_directions(components, theta), np.ones((1, 1)))
     inverse, flat = restricted_inverse(0.5 * hessian, free)

@@ -21,22 +21,53 @@ Kenward and Roger (1997), section 2, for P_i and Q_ij.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from sm_multilevel.linalg.cholesky import BlockCholesky, BlockMatrix
 from sm_multilevel.linalg.layout import Layout
 from sm_multilevel.objectives.gaussian import GaussianState
 
-__all__ = ["LevelPairs", "SecondOrder", "cov_slopes", "first_order", "level_pairs", "pair_elements", "second_order"]
-__all__ += ["theta_directions", "theta_hessian"]
+__all__ = ["Equations", "LevelPairs", "SecondOrder", "cov_slopes", "direction_traces", "first_order", "level_pairs"]
+__all__ += ["pair_elements", "second_order", "theta_directions", "theta_hessian"]
 
 Directions = list[tuple[int, np.ndarray]]  # of each its factor, and D of shape (q, q) over all its columns
 
 _CHUNK = 2**21  # numbers of Q made at once
 _STEP = 1e-4  # relative difference step of the gradient, where Q would be too large
+
+
+@dataclass(frozen=True, eq=False)
+class Equations:
+    """The mixed-model equations at some Lambda.
+
+    Attributes
+    ----------
+    zz : BlockMatrix
+        A = Z'WZ.
+    chol : BlockCholesky
+        Of S = Lambda'A Lambda + I.
+    lams : sequence of ndarray, shape (q, q)
+    """
+
+    zz: BlockMatrix
+    chol: BlockCholesky
+    lams: Sequence[np.ndarray]
+
+    @classmethod
+    def of(cls, state: GaussianState) -> Equations:
+        return cls(state.data.zz, state.chol, state.lams)
+
+    def q_times(self, right: list[np.ndarray]) -> list[np.ndarray]:
+        """Q times right-hand sides of shape (q, m, c) a factor."""
+        moved = self.zz.matvec(right)
+        solved = self.chol.solve([np.einsum("ji,jmc->imc", lam, a) for lam, a in zip(self.lams, moved, strict=True)])
+        back = self.zz.matvec([np.einsum("ij,jmc->imc", lam, u) for lam, u in zip(self.lams, solved, strict=True)])
+        return [a - b for a, b in zip(moved, back, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,19 +138,18 @@ def pair_elements(layout: Layout) -> int:
     )
 
 
-def level_pairs(state: GaussianState) -> LevelPairs:
+def level_pairs(equations: Equations) -> LevelPairs:
     """Contractions of Q over single levels and over pairs of levels.
 
     Parameters
     ----------
-    state : GaussianState
-        The mixed-model equations solved at some Lambda.
+    equations : Equations
 
     Returns
     -------
     LevelPairs
     """
-    layout = state.data.zz.layout
+    layout = equations.zz.layout
     factors = range(len(layout.m))
     sums = [np.zeros((q, q)) for q in layout.q]
     products = {
@@ -135,22 +165,13 @@ def level_pairs(state: GaussianState) -> LevelPairs:
             right = [np.zeros((a, m, count, q)) for a, m in zip(layout.q, layout.m, strict=True)]
             for c in range(q):
                 right[g][c, levels, place, c] = 1.0
-            found = _apply(state, [r.reshape(*r.shape[:2], count * q) for r in right])
+            found = equations.q_times([r.reshape(*r.shape[:2], count * q) for r in right])
             for f in range(g + 1):
                 block = found[f].reshape(layout.q[f], -1, q).transpose(0, 2, 1).reshape(layout.q[f] * q, -1)
                 products[f, g] += block @ block.T
             sums[g] += found[g].reshape(q, layout.m[g], count, q)[:, levels, place].sum(axis=1)
     shaped = {(f, g): t.reshape(layout.q[f], layout.q[g], layout.q[f], layout.q[g]) for (f, g), t in products.items()}
     return LevelPairs([0.5 * (s + s.T) for s in sums], shaped)
-
-
-def _apply(state: GaussianState, right: list[np.ndarray]) -> list[np.ndarray]:
-    """Q times right-hand sides of shape (q, m, c) a factor."""
-    zz = state.data.zz
-    moved = zz.matvec(right)
-    solved = state.chol.solve([np.einsum("ji,jmc->imc", lam, a) for lam, a in zip(state.lams, moved, strict=True)])
-    back = zz.matvec([np.einsum("ij,jmc->imc", lam, u) for lam, u in zip(state.lams, solved, strict=True)])
-    return [a - b for a, b in zip(moved, back, strict=True)]
 
 
 # -- traces and quadratic forms --------------------------------------------------------------------------
@@ -179,6 +200,20 @@ def _outer(x, y):
     return (left @ y.transpose(1, 0, 2).reshape(m, r * d)).reshape(q, c, r, d)
 
 
+def direction_traces(directions: Directions, pairs: LevelPairs) -> tuple[np.ndarray, np.ndarray]:
+    """tr(V^-1 V_i), shape (k,), and tr(V^-1 V_i V^-1 V_j), shape (k, k)."""
+    traces = np.array([np.sum(d * pairs.sums[f]) for f, d in directions])
+    pair_traces = np.empty((len(directions), len(directions)))
+    groups = _by_factor(directions)
+    for f, (here, di) in groups.items():
+        for g, (there, dj) in groups.items():
+            if f <= g:
+                block = np.einsum("iab,bcad,jcd->ij", di, pairs.products[f, g], dj, optimize=True)
+                pair_traces[np.ix_(here, there)] = block
+                pair_traces[np.ix_(there, here)] = block.T
+    return traces, pair_traces
+
+
 def second_order(state: GaussianState, directions: Directions, pairs: LevelPairs) -> SecondOrder:
     """All traces and quadratic forms of some directions.
 
@@ -194,21 +229,14 @@ def second_order(state: GaussianState, directions: Directions, pairs: LevelPairs
     SecondOrder
     """
     k, size = len(directions), state.data.p + 1
-    traces = np.array([np.sum(d * pairs.sums[f]) for f, d in directions])
-    pair_traces = np.empty((k, k))
+    traces, pair_traces = direction_traces(directions, pairs)
     groups = _by_factor(directions)
-    for f, (here, di) in groups.items():
-        for g, (there, dj) in groups.items():
-            if f <= g:
-                block = np.einsum("iab,bcad,jcd->ij", di, pairs.products[f, g], dj, optimize=True)
-                pair_traces[np.ix_(here, there)] = block
-                pair_traces[np.ix_(there, here)] = block.T
-    border = _border(state)
+    border, equations = _border(state), Equations.of(state)
     second = np.empty((k, k, size, size))
     for j, (g, d) in enumerate(directions):
         right = [np.zeros_like(x) for x in border]
         right[g] = np.einsum("ab,bmc->amc", d, border[g])
-        moved = _apply(state, right)
+        moved = equations.q_times(right)
         for f, (here, di) in groups.items():
             second[here, j] = np.tensordot(di, _outer(border[f], moved[f]), axes=([1, 2], [0, 2]))
     return SecondOrder(traces, pair_traces, first_order(state, directions), second)

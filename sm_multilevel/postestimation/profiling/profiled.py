@@ -19,7 +19,7 @@ from scipy import linalg
 from sm_multilevel.estimation.constrained import ConstrainedMinimum, SurfacePoint, minimize_on
 from sm_multilevel.estimation.fit import estimate
 from sm_multilevel.estimation.integration import objective_of
-from sm_multilevel.objectives.crossprod import FixedScaling, GaussianData, cross_products
+from sm_multilevel.objectives.crossprod import FixedScaling, GaussianData
 from sm_multilevel.objectives.joint_gaussian import JointGaussian
 from sm_multilevel.objectives.linear import LinearObjective
 from sm_multilevel.postestimation.components.component_map import ComponentMap
@@ -38,7 +38,6 @@ __all__ = ["Problem", "Solved", "profile_problem"]
 _STEP = 1e-4  # difference step of the Hessian at the optimum
 _OPEN = 0.1, 0.7  # standard deviations (standardised) from which a search leaves a variance of zero
 _FLAT = 1e-9
-_ILL = 1e3  # condition of the standardised X from which its cross-products lack digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,11 +259,9 @@ class _LinearProblem(Problem):
         model = result.model
         coordinates = Coordinates(ComponentMap(model.effects, True), 0)
         super().__init__(model, coordinates, model.exog_names, [])
-        data = _orthogonal_data(model)
-        changed = data is not model.cross_products()
-        objective = LinearObjective(data, model.effects, restricted)
+        objective = LinearObjective(model.cross_products(), model.effects, restricted)
         record = result.record
-        if changed or (result.reml and not restricted):
+        if result.reml and not restricted:
             record = estimate(objective, start=result.theta)
             if not record.converged:
                 raise ValueError(
@@ -338,29 +335,6 @@ class _Coefficient(Target):
         raise TypeError("a coefficient of a linear model is no function of theta and sigma")
 
     hessian = at
-
-
-def _orthogonal_data(model) -> GaussianData:
-    """A linear model's cross-products, with an orthogonal basis of X where its standardised columns are near collinear.
-
-    Such as `group` and `group:year`, whose products have lost the digits in which the two columns differ.
-    """
-    data = model.cross_products()
-    gram = data.xxy[:-1, :-1]
-    if not data.p or np.linalg.cond(gram) <= _ILL**2:
-        return data
-    scaling, x = data.scaling, model.design.exog
-    y = model.endog if model.offset is None else model.endog - model.offset
-    used = x @ scaling.map
-    weights = np.ones(len(y))
-    for more in (model.var_weights, model.freq_weights):
-        weights = weights if more is None else weights * more
-    upper = np.linalg.qr(used * np.sqrt(weights)[:, None], mode="r") / np.sqrt(weights.sum())
-    change = linalg.solve_triangular(upper, np.eye(data.p))
-    plain = FixedScaling(np.eye(data.p), np.zeros(data.p))
-    rest = y - x @ scaling.start
-    out = cross_products(rest, used @ change, model.effects, model.var_weights, model.freq_weights, plain)
-    return replace(out, scaling=FixedScaling(scaling.map @ change, scaling.start))
 
 
 def _without(data: GaussianData, index: int, value: float) -> GaussianData:

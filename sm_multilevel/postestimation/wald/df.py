@@ -28,6 +28,7 @@ from sm_multilevel.checks import check_flag, users_level
 from sm_multilevel.linalg.layout import MemoryBudgetError
 from sm_multilevel.objectives.gaussian import GaussianState
 from sm_multilevel.postestimation.components.second_order import (
+    Equations,
     cov_slopes,
     first_order,
     level_pairs,
@@ -184,7 +185,7 @@ def satterthwaite(state: GaussianState, effects: RandomEffects, theta: np.ndarra
     theta : ndarray, shape (k,)
         In standardised columns.
     """
-    pairs = level_pairs(state) if pair_elements(effects.layout) <= PAIR_BUDGET else None
+    pairs = level_pairs(Equations.of(state)) if pair_elements(effects.layout) <= PAIR_BUDGET else None
     hessian = theta_hessian(state, effects, theta, pairs)
     cov = state.cov_beta()
     slopes = cov_slopes(state, first_order(state, theta_directions(state, effects)))
@@ -232,7 +233,7 @@ def kenward_roger(state: GaussianState, effects: RandomEffects, theta: np.ndarra
             directions.append((f, full))
             g.append(np.sum(d * (lam @ lam.T)))
     weights = np.array(g)
-    parts = second_order(state, directions, level_pairs(state))
+    parts = second_order(state, directions, level_pairs(Equations.of(state)))
 
     def with_residual(values, total):
         """Append what belongs to W^-1 along the first axis."""
