@@ -1,6 +1,7 @@
 """The package's layers: a module imports only from those above it."""
 
 import ast
+import re
 from pathlib import Path
 
 import sm_multilevel
@@ -10,6 +11,7 @@ ROOT = Path(sm_multilevel.__file__).parent
 # From the bottom up; a prefix stands for a whole package.
 LAYERS = [
     "_compat",
+    "progress",
     "wording",
     "covariance",
     "grouping",
@@ -155,3 +157,36 @@ def test_nothing_dispatches_on_names_of_structures():
                 constants = [c for c in ast.walk(node) if isinstance(c, ast.Constant)]
                 found += [(name, c.value) for c in constants if c.value in STRUCTURES]
     assert found == []
+
+
+def test_packages_are_free_of_circles():
+    """Within a package whose modules may import from each other, too."""
+    known = dict(_modules())
+    uses = {
+        name: {target for full, base in _imports(path) for target in (full, base) if target in known}
+        for name, path in known.items()
+    }
+    done, below = set(), []
+
+    def visit(name):
+        assert name not in below, f"a circle: {' -> '.join([*below[below.index(name) :], name])}"
+        if name in done:
+            return
+        below.append(name)
+        for other in sorted(uses[name]):
+            visit(other)
+        below.pop()
+        done.add(name)
+
+    for name in known:
+        visit(name)
+
+
+def test_the_picture_shows_every_package():
+    picture = Path(__file__).parents[2] / "docs" / "_static" / "architecture.svg"
+    shown = set(re.findall(r'font-weight="bold">([^<]+)</text>', picture.read_text()))
+    top = {
+        name.partition(".")[0] + ("/" if "." in name or path.stem == "__init__" else "") for name, path in _modules()
+    }
+    inside = {f"{name.split('.')[1]}/" for name, _ in _modules() if name.startswith("postestimation.")}
+    assert (top - {"postestimation/"}) | inside <= shown

@@ -198,8 +198,7 @@ def _without(result, terms):
     model = result.model
     if not terms:
         return regression(result, reml=_is_reml(result))
-    smaller = type(model)(None, None, design=replace(model.design, terms=tuple(terms)), **model._own)
-    fitted = smaller.fit(**_options(result))
+    fitted = model.on_design(replace(model.design, terms=tuple(terms))).fit(**_options(result))
     return getattr(fitted, "_results", fitted)
 
 

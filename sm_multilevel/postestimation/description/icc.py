@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sm_multilevel.checks import check_alpha
 from sm_multilevel.grouping import lies_within
-from sm_multilevel.postestimation.components.component_map import ComponentMap, component_values, joint_components
+from sm_multilevel.postestimation.components.component_map import ComponentMap, Components, component_values
 
 __all__ = ["IccForm", "icc", "icc_form", "icc_function", "icc_table"]
 
@@ -115,13 +114,16 @@ def icc(result: Any, scale: str = "latent", slopes: str = "zero") -> dict[str, f
     return dict(zip(names, map(float, function(values, np.asarray(result.params, dtype=float))), strict=True))
 
 
-def icc_table(result: Any, scale: str, slopes: str, alpha: float) -> pd.DataFrame:
+def icc_table(names, function, c: Components, params: np.ndarray, alpha: float) -> pd.DataFrame:
     """Standard errors by the delta method, and intervals made on the logit scale.
 
     Parameters
     ----------
-    result : MultilevelResults
-    scale, slopes : str
+    names : sequence of str
+    function : callable
+        As `icc_function` gives both.
+    c : Components
+    params : ndarray, shape (p,)
     alpha : float
 
     Returns
@@ -129,16 +131,7 @@ def icc_table(result: Any, scale: str, slopes: str, alpha: float) -> pd.DataFram
     DataFrame
         ``estimate, se, ci_lower, ci_upper``. At the boundary `se` is NaN and so are the ends.
     """
-    alpha = check_alpha(alpha)
-    result.model.require_data("icc()")
-    c = joint_components(result)
-    names, function = result.icc_function(c.map, scale, slopes)
-    if not names:
-        raise ValueError(
-            "No grouping factor has a random intercept, so there is no intraclass correlation where the covariates of "
-            "random slopes are zero. Use slopes='average'."
-        )
-    at = np.concatenate([c.values, np.asarray(result.params, dtype=float)])
+    at = np.concatenate([c.values, params])
     size = len(c.values)
 
     def correlations(x):

@@ -154,10 +154,16 @@ def icc_intervals(result: Any, scale: str, slopes: str, method: str, alpha: floa
     """Intraclass correlations with intervals; see `MultilevelResults.icc`."""
     alpha = check_alpha(alpha)
     _check_method("icc", method, alpha, options)
-    out = icc_table(result, scale, slopes, alpha)
+    result.model.require_data("icc()")
+    components = joint_components(result)
+    names, function = result.icc_function(components.map, scale, slopes)
+    if not names:
+        raise ValueError(
+            "No grouping factor has a random intercept, so there is no intraclass correlation where the covariates of "
+            "random slopes are zero. Use slopes='average'."
+        )
+    out = icc_table(names, function, components, np.asarray(result.params, dtype=float), alpha)
     ends = out[["ci_lower", "ci_upper"]].to_numpy(copy=True)
-    components = ComponentMap(result.model.effects, result.residual_variance is not None)
-    names, function = result.icc_function(components, scale, slopes)
     if method == "boot":
         values, params = _replicates(result, options)
         ends = _percentiles(np.array([function(v, b) for v, b in zip(values, params, strict=True)]), alpha)

@@ -64,7 +64,7 @@ def null_point(result) -> NullPoint:
         design = replace(design, exog=one, exog_names=("Intercept",), recipe=None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            fitted = type(model)(None, None, design=design, **model._own).fit(**result.fit_options())._results
+            fitted = model.on_design(design).fit(**result.fit_options())._results
         if not fitted.converged:
             raise ValueError(
                 "R-squared and ICC need the model with an intercept only, whose fit did not converge "
