@@ -13,7 +13,7 @@ from sm_multilevel.design.frame import RowSource, as_frame, missing_mask
 from sm_multilevel.design.from_formula import Design, compact_component
 from sm_multilevel.design.random_part import structures_of
 from sm_multilevel.design.response import Reading, ResponseReader, log_exposure
-from sm_multilevel.design.values import check_finite, numeric
+from sm_multilevel.design.values import check_finite, numeric, row_vectors
 from sm_multilevel.grouping import cross
 from sm_multilevel.random_effects import RandomTerm
 
@@ -66,14 +66,9 @@ def design_from_arrays(
     x, x_names = _array_columns(source, exog, "exog", "x")
     if exog is not None and not isinstance(exog, (pd.DataFrame, pd.Series)):
         x_names = _default_names(x)
-    vectors = {}
-    per_row = {
-        "offset": offset, "exposure": exposure, "n_trials": n_trials, "var_weights": var_weights,
-        "freq_weights": freq_weights,
-    }  # fmt: skip
-    for name, value in per_row.items():
-        if value is not None:
-            vectors[name] = numeric(source.vector(value, name), name)
+    vectors = row_vectors(
+        source, offset=offset, exposure=exposure, n_trials=n_trials, var_weights=var_weights, freq_weights=freq_weights
+    )
     terms = tuple(random) if random is not None else None
     raw: list[tuple] = []
     if terms is None:

@@ -20,7 +20,7 @@ from sm_multilevel.design.random_part import random_recipes
 from sm_multilevel.design.recipe import Recipe, without_intercept
 from sm_multilevel.design.response import ResponseReader, log_exposure, response_columns
 from sm_multilevel.design.terms import FormulaError, parse
-from sm_multilevel.design.values import check_finite, numeric
+from sm_multilevel.design.values import check_finite, numeric, row_vectors
 from sm_multilevel.families.response import ResponseData
 from sm_multilevel.grouping import cross, factorize
 from sm_multilevel.random_effects import RandomTerm
@@ -148,13 +148,9 @@ def design_from_formula(
         name = f"offset({expression.code})"
         values = numeric(expression.values(frame, source.view), name)
         vectors[name if name not in vectors else f"{name}, number {k + 1}"] = values  # the same twice counts twice
-    per_row = {
-        "offset": offset, "exposure": exposure, "n_trials": n_trials, "var_weights": var_weights,
-        "freq_weights": freq_weights,
-    }  # fmt: skip
-    for name, value in per_row.items():
-        if value is not None:
-            vectors[name] = numeric(source.vector(value, name), name)
+    vectors |= row_vectors(
+        source, offset=offset, exposure=exposure, n_trials=n_trials, var_weights=var_weights, freq_weights=freq_weights
+    )
     parts = [list(r.given) if r.given else [p.values(frame, source.view) for p in r.parts] for r in recipes]
 
     gone = np.zeros(len(frame), dtype=bool)

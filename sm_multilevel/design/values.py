@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sm_multilevel.design.frame import missing_mask
+from sm_multilevel.design.frame import RowSource, missing_mask
 
-__all__ = ["NOT_REAL", "check_finite", "check_weights", "numeric"]
+__all__ = ["NOT_REAL", "check_finite", "check_weights", "numeric", "row_vectors"]
 
 
 # Kinds of arrays that NumPy would turn into floats without a word.
@@ -45,6 +45,11 @@ def numeric(values, what, response=False):
         row = int(np.flatnonzero(np.isinf(values))[0])
         raise ValueError(f"{what} has infinite values (first in row {row}). Replace them, or leave these rows out.")
     return values
+
+
+def row_vectors(source: RowSource, **options) -> dict[str, np.ndarray]:
+    """Options that give one number a row, those that are given; each a column's name, a Series or an array."""
+    return {name: numeric(source.vector(v, name), name) for name, v in options.items() if v is not None}
 
 
 def check_finite(matrix, names, what):
