@@ -14,15 +14,16 @@ Each data set is a module with ``load_pandas()`` (also called ``load``) and the 
 
 from importlib import import_module
 from pkgutil import iter_modules
+from types import ModuleType
 
 __all__ = sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> ModuleType:
     if name in __all__:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; the data sets are {', '.join(__all__)}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -14,7 +14,8 @@ from io import BytesIO
 from typing import Any
 
 import pandas as pd
-from statsmodels.datasets.utils import Dataset
+
+from sm_multilevel.host import Dataset
 
 _FOLDER = "sm_multilevel.datasets"
 

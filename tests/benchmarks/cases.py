@@ -121,7 +121,7 @@ CASES = {
             "score",
             "gcsecnt",
             (("school", False), ("lea", False)),
-            _csv(TEST_DATA, "chem97"),
+            _csv(BUNDLED, "chem97"),
         ),
         Case(
             "egsingle",

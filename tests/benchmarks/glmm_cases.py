@@ -154,7 +154,7 @@ def verbagg() -> pd.DataFrame:
 
 
 def toenail() -> pd.DataFrame:
-    frame = _csv(TEST_DATA, "toenail").rename(columns={"patientID": "patient"})
+    frame = _csv(BUNDLED, "toenail").rename(columns={"patientID": "patient"})
     frame = frame.assign(severe=frame["outcome"] == "moderate or severe")
     frame = frame[["severe", "treatment", "time", "patient"]]
     return _factors(frame, treatment=["itraconazole", "terbinafine"])

@@ -35,6 +35,19 @@ ship(from("MASS", "epil"), name = "epil")
 ship(from("glmmTMB", "Owls"), name = "owls")
 ship(from("ordinal", "wine"), name = "wine")
 ship(from("geepack", "dietox"), name = "dietox")
+ship(from("mlmRev", "Mmmec"), name = "mmmec")
+ship(from("HSAUR3", "toenail"), name = "toenail")
+ship(from("mlmRev", "Chem97")[c("lea", "school", "score", "gender", "age", "gcsescore", "gcsecnt")],
+  name = "chem97", compress = TRUE
+)
+awards <- from("clubSandwich", "AchievementAwardsRCT")[c(
+  "school_id", "school_type", "pair", "treated", "year", "sex", "siblings", "immigrant", "father_ed", "mother_ed",
+  "Bagrut_status", "lagscore", "qrtl"
+)]
+names(awards)[names(awards) == "school_id"] <- "school"
+names(awards)[names(awards) == "Bagrut_status"] <- "bagrut"
+names(awards)[names(awards) == "qrtl"] <- "quartile"
+ship(awards, name = "achievement_awards", compress = TRUE)
 
 pupils <- from("nlme", "MathAchieve")
 schools <- from("nlme", "MathAchSchool")
@@ -67,9 +80,6 @@ levels(alfalfa$Date)[levels(alfalfa$Date) == "None"] <- "uncut" # pandas reads N
 keep(alfalfa, name = "alfalfa")
 
 keep(from("mlmRev", "Exam")[c("school", "normexam", "standLRT", "sex", "type", "schavg")], name = "exam", compress = TRUE)
-keep(from("mlmRev", "Chem97")[c("lea", "school", "score", "gender", "age", "gcsescore", "gcsecnt")],
-  name = "chem97", compress = TRUE
-)
 keep(from("mlmRev", "egsingle"), name = "egsingle", compress = TRUE)
 keep(from("plm", "Produc"), name = "produc")
 keep(from("mlmRev", "ScotsSec"), name = "scotssec")
@@ -99,8 +109,6 @@ keep(from("mlmRev", "guImmun"), name = "guimmun", compress = TRUE)
 keep(from("mlmRev", "guPrenat")[c("mom", "cluster", "prenat", "childAge", "motherAge", "indig", "pcInd81")],
   name = "guprenat", compress = TRUE
 )
-keep(from("mlmRev", "Mmmec"), name = "mmmec")
-keep(from("HSAUR3", "toenail"), name = "toenail")
 keep(from("HSAUR3", "respiratory"), name = "respiratory")
 keep(na.omit(from("HSAUR3", "schizophrenia2")), name = "schizophrenia2")
 keep(from("MASS", "bacteria"), name = "bacteria")
