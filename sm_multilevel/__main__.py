@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -147,8 +148,26 @@ def _show_warning(message: Any, *place: Any, **more: Any) -> None:
     _tell(f"warning: {_words(message)}")
 
 
+# Python's options under their names here, and advice that has no place here.
+_HERE = {
+    r"\bnAGQ=": "--nagq ",
+    r"\bn_trials=?(?=\W)": "--trials",
+    r"\b(exposure|offset|order|family|link)=(?=\W)": r"--\1",
+    r"\b(distr|link)=": "--link ",
+    r"\b(family|order)=": r"--\1 ",
+    r"\beform=True\b": "--eform",
+    r"\breml=False\b": "--ml",
+    r"Leave these rows out with subset=": "Leave these rows out of the file",
+    r", or (use|give) (an ordered Categorical|missing='drop'|groups=)": "",
+    r"Give groups=, or a formula with bars": "Give a formula with bars",
+}
+
+
 def _words(message: object) -> str:
-    return " ".join(str(message).split())
+    text = " ".join(str(message).split())
+    for theirs, ours in _HERE.items():
+        text = re.sub(theirs, ours, text)
+    return text
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -221,7 +240,7 @@ def _fit(frame: pd.DataFrame, formula: str, options: argparse.Namespace) -> Any:
     cls, given, how = _model(options)
     env = EvalEnvironment([{"np": np, "pd": pd}])
     with warnings.catch_warnings(record=True) as caught:  # an error makes them needless
-        model = cls.from_formula(formula, frame, eval_env=env, **given)
+        model: Any = cls.from_formula(formula, frame, eval_env=env, **given)
         if options.eform:
             ratios(model.family)  # raises where they make no sense
         result = model.fit(**how)

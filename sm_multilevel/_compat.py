@@ -17,13 +17,22 @@ try:
 except ImportError:  # older joblibs carry it themselves
     from joblib.externals.cloudpickle import CloudPickler
 
-__all__ = ["CloudPickler", "IndexingError", "one_blas_thread"]
+__all__ = ["CloudPickler", "IndexingError", "one_blas_thread", "spline_knots"]
 
 
 @functools.lru_cache(maxsize=1)
 def _controller():
     # Finding the loaded BLAS libraries takes milliseconds, so it is done once.
     return threadpoolctl.ThreadpoolController()
+
+
+def spline_knots(transform):
+    """What patsy's B-spline ``bs(...)`` has learnt, as its arguments; None for another stateful transform."""
+    if type(transform).__module__ != "patsy.splines" or getattr(transform, "_all_knots", None) is None:
+        return None
+    degree, knots = int(transform._degree), [float(knot) for knot in transform._all_knots]
+    inner = knots[degree + 1 : len(knots) - degree - 1]
+    return {"knots": inner, "degree": degree, "lower_bound": knots[0], "upper_bound": knots[-1]}
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from sm_multilevel.postestimation.comparison.anova import anova
 from sm_multilevel.postestimation.comparison.compare import LRTestResult, lrtest
 from sm_multilevel.postestimation.description.intervals import icc
 from sm_multilevel.postestimation.description.tidy import augment, glance, tidy
+from sm_multilevel.postestimation.prediction.predict import NewLevelWarning
 
 __all__ = [
     "LRTestResult",
@@ -13,6 +14,7 @@ __all__ = [
     "MEOLogit",
     "MixedGLM",
     "MixedLM",
+    "NewLevelWarning",
     "anova",
     "augment",
     "glance",

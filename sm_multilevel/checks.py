@@ -90,11 +90,20 @@ def check_count(name: str, value, what: str) -> int:
     raise ValueError(f"{name}={value!r}: give {what}, at least one.")
 
 
+# What to do about a fit that did not converge, in messages of what needs one that did.
+REFIT = "Fit it again from other start_params= or by another method=, or simplify the model."
+
+
 def check_flag(name: str, value) -> bool:
     """An option that is True or False: text such as ``reml="ML"`` would count as True."""
     if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, np.integer)) and value in (0, 1)):
         return bool(value)
     raise ValueError(f"{name}={value!r} must be True or False.")
+
+
+def check_disp(value) -> bool | None:
+    """Whether progress is shown: True, False, or None for the default."""
+    return None if value is None else check_flag("disp", value)
 
 
 def check_maxiter(value) -> int:
@@ -114,7 +123,7 @@ def check_method(method) -> str:
     return name
 
 
-def check_fit_options(method, maxiter, use_t, alpha, others):
+def check_fit_options(method, maxiter, use_t, alpha, others) -> tuple[str, int, bool | None, float]:
     """What `fit` of all models takes: its method, maxiter, use_t and alpha, checked.
 
     Raises
@@ -132,15 +141,7 @@ def start_theta(start_params, p: int, k: int):
     """Starting theta from theta, a packed vector or a result; None from fixed effects, which need no start."""
     if start_params is None:
         return None
-    try:
-        values = np.asarray(getattr(start_params, "theta", start_params), dtype=float).ravel()
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"start_params={start_params!r} is not numeric; give theta ({k} numbers, as result.theta)."
-        ) from None
-    if not np.isfinite(values).all():
-        bad = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise ValueError(f"start_params has values that are not finite (first is element {bad}).")
+    values = _start_numbers(start_params, "theta", f"theta ({k} numbers, as result.theta)")
     if values.shape[0] == p + 1 + k:
         return values[p + 1 :]
     if values.shape[0] == k:
@@ -153,17 +154,23 @@ def start_theta(start_params, p: int, k: int):
     )
 
 
+def _start_numbers(start_params, attribute: str, needed: str) -> np.ndarray:
+    """Starting values, or those of a result, as finite floats."""
+    try:
+        values = np.asarray(getattr(start_params, attribute, start_params), dtype=float).ravel()
+    except (TypeError, ValueError):
+        raise ValueError(f"start_params={start_params!r} is not numeric; give {needed}.") from None
+    if not np.isfinite(values).all():
+        bad = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise ValueError(f"start_params has values that are not finite (first is element {bad}). Give numbers.")
+    return values
+
+
 def start_packed(start_params, p: int, r: int, k: int):
     """Starting beta, psi and theta from a packed vector or a result; None where none is given."""
     if start_params is None:
         return None
-    try:
-        values = np.asarray(getattr(start_params, "params_packed", start_params), dtype=float).ravel()
-    except (TypeError, ValueError):
-        raise ValueError(f"start_params={start_params!r} is not numeric; give {p + r + k} numbers.") from None
-    if not np.isfinite(values).all():
-        bad = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise ValueError(f"start_params has values that are not finite (first is element {bad}).")
+    values = _start_numbers(start_params, "params_packed", f"{p + r + k} numbers")
     if values.shape[0] == p + r and k:
         return None  # statsmodels' own methods start from coefficients alone
     if values.shape[0] != p + r + k:
@@ -185,12 +192,13 @@ def check_response(y: np.ndarray, name: str, refused=None) -> None:
         Values at which a constant response is refused, default any.
     """
     if y.shape[0] == 0:
-        raise ValueError("There are no rows to fit.")
+        raise ValueError("There are no rows to fit: look at what subset= and missing values leave of the data.")
     if y.shape[0] == 1:
-        raise ValueError("There is only one row to fit.")
+        raise ValueError("There is only one row to fit: look at what subset= and missing values leave of the data.")
     if (refused is None or y[0] in refused) and np.all(y == y[0]):
         raise ValueError(
-            f"The response {name!r} is constant ({y[0]:g} in all {y.shape[0]} rows): there is nothing to explain."
+            f"The response {name!r} is constant ({y[0]:g} in all {y.shape[0]} rows): there is nothing to explain. "
+            "Check the column."
         )
     _check_size(y, f"The response {name!r}")
 

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 __all__ = [
+    "SINGULAR_TOLERANCE",
     "STRUCTURES",
     "Covariance",
     "Diagonal",
@@ -39,6 +40,19 @@ class Covariance(ABC):
         or a multiple of the identity. Columns are standardised no further than this.
     correlated : bool
         Whether covariances between columns are part of the structure.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> from sm_multilevel.covariance import Covariance
+    >>> structure = res.model.effects.terms[0].covariance
+    >>> isinstance(structure, Covariance), structure.name
+    (True, 'unstructured')
+    >>> structure.factor(res.theta, 2).round(3).tolist()
+    [[0.967, 0.0], [0.015, 0.231]]
     """
 
     name: str
@@ -124,10 +138,11 @@ class Covariance(ABC):
         return bool(np.linalg.svd(lam, compute_uv=False)[-1] < tol)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({options})"
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other)
+        return type(self) is type(other) and vars(self) == vars(other)
 
     def __hash__(self) -> int:
         return hash(type(self))
@@ -224,7 +239,14 @@ class Unstructured(Covariance):
 
 
 class Diagonal(_Orthogonal):
-    """Independent columns, each with its own variance."""
+    """Independent columns, each with its own variance.
+
+    Examples
+    --------
+    >>> from sm_multilevel.covariance import Diagonal
+    >>> Diagonal().factor([2.0, 3.0], 2).tolist()
+    [[2.0, 0.0], [0.0, 3.0]]
+    """
 
     name = "diagonal"
     maps = "columns"
@@ -235,7 +257,14 @@ class Diagonal(_Orthogonal):
 
 
 class Identity(_Orthogonal):
-    """Independent columns with one common variance."""
+    """Independent columns with one common variance.
+
+    Examples
+    --------
+    >>> from sm_multilevel.covariance import Identity
+    >>> Identity().factor([2.0], 2).tolist()
+    [[2.0, 0.0], [0.0, 2.0]]
+    """
 
     name = "identity"
     maps = "common"
@@ -249,6 +278,15 @@ class Exchangeable(_Orthogonal):
     """One variance and one correlation (compound symmetry), which may be negative.
 
     Lambda = a 11'/q + b (I - 11'/q) with a, b >= 0; nlme's ``pdCompSymm``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sm_multilevel.covariance import Exchangeable
+    >>> theta = Exchangeable().from_covariance(np.array([[2.0, 0.5], [0.5, 2.0]]))
+    >>> half = Exchangeable().factor(theta, 2)
+    >>> (half @ half.T).round(6).tolist()
+    [[2.0, 0.5], [0.5, 2.0]]
     """
 
     name = "exchangeable"

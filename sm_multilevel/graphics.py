@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib import cbook, rcParams
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
@@ -37,7 +39,7 @@ _QUANTITY = {True: "standardised residual", False: "quantile residual"}
 PANELS_A_ROW = 3
 
 
-def plot(result, kind="caterpillar", **kwargs):
+def plot(result: Any, kind: str = "caterpillar", **kwargs: Any) -> Figure:
     """Plot of a fit by its name.
 
     Parameters
@@ -56,6 +58,16 @@ def plot(result, kind="caterpillar", **kwargs):
     ------
     ValueError
         If `kind` is unknown.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> from sm_multilevel.graphics import plot
+    >>> len(plot(res, kind="caterpillar").axes)
+    2
     """
     if kind not in KINDS:
         known = ", ".join(map(repr, KINDS))
@@ -63,7 +75,8 @@ def plot(result, kind="caterpillar", **kwargs):
     return KINDS[kind](result, **kwargs)
 
 
-def caterpillar(result, group=None, column=None, ax=None, alpha=0.05, max_labels=40, **style):
+def caterpillar(result: Any, group: str | None = None, column: str | None = None, ax: Axes | None = None,
+                alpha: float = 0.05, max_labels: int = 40, **style: Any) -> Figure:  # fmt: skip
     """Predicted random effects with their intervals, ordered by size.
 
     The intervals are normal ones from the standard errors of ``result.ranef(conditional_se=True)``,
@@ -127,7 +140,8 @@ def caterpillar(result, group=None, column=None, ax=None, alpha=0.05, max_labels
     return fig
 
 
-def qq(result, which="ranef", group=None, column=None, ax=None, alpha=0.05, **style):
+def qq(result: Any, which: str = "ranef", group: str | None = None, column: str | None = None,
+       ax: Axes | None = None, alpha: float = 0.05, **style: Any) -> Figure:  # fmt: skip
     """Normal quantile-quantile plot of the predicted random effects or of the residuals.
 
     Predicted effects are divided by their own standard deviations, sqrt(var(b) - se^2) with the
@@ -157,6 +171,16 @@ def qq(result, which="ranef", group=None, column=None, ax=None, alpha=0.05, **st
     ------
     ValueError
         If `which`, `group` or `column` is unknown, or if `group` or `column` is given with residuals.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> from sm_multilevel.graphics import qq
+    >>> [ax.get_xlabel() for ax in qq(res, which="ranef").axes]
+    ['standard normal quantile', 'standard normal quantile']
     """
     _check_alpha(alpha)
     if which == "ranef":
@@ -181,7 +205,7 @@ def qq(result, which="ranef", group=None, column=None, ax=None, alpha=0.05, **st
     return fig
 
 
-def residuals(result, ax=None):
+def residuals(result: Any, ax: Axes | None = None) -> Figure:
     """Residuals against conditional fitted values, with a smoother.
 
     Up to 10,000 rows are drawn as points with their lowess curve; more are counted in hexagons,
@@ -198,6 +222,16 @@ def residuals(result, ax=None):
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> from sm_multilevel.graphics import residuals
+    >>> residuals(res).axes[0].get_ylabel()
+    'residual'
     """
     y = _residuals(result)
     x = np.asarray(result.fittedvalues if result.family is None else result.predict(type="linear"), dtype=float)
@@ -223,7 +257,7 @@ def residuals(result, ax=None):
     return fig
 
 
-def fitted(result, ax=None):
+def fitted(result: Any, ax: Axes | None = None) -> Figure:
     """Response against conditional fitted values, with the line of equality.
 
     Parameters
@@ -234,6 +268,16 @@ def fitted(result, ax=None):
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> from sm_multilevel.graphics import fitted
+    >>> fitted(res).axes[0].get_ylabel()
+    'observed Reaction'
     """
     _check_rows(result)
     x = np.asarray(result.fittedvalues, dtype=float)
@@ -321,7 +365,7 @@ def _select(result, group, column) -> list[_Panel]:
 
 def _check_alpha(alpha):
     if not 0 < alpha < 1:
-        raise ValueError(f"alpha={alpha!r} must lie between 0 and 1: 0.05 gives 95% intervals.")
+        raise ValueError(f"alpha={alpha!r} must lie between 0 and 1, as 0.05 for intervals of 95 %.")
 
 
 def _check_rows(result):
@@ -463,7 +507,7 @@ def _grid(heights, names=0.0):
     columns = min(len(heights), PANELS_A_ROW)
     rows = [heights[i : i + columns] for i in range(0, len(heights), columns)]
     body = [max([0.75 * height, *row]) for row in rows]
-    text = 0.55 * max(_size("axes.titlesize"), _size("axes.labelsize")) * 33 / 72
+    text = 0.55 * max(_size("axes.titlesize"), _size("axes.labelsize")) * 38 / 72
     wide = max({1: 1.0, 2: 0.75}.get(columns, 0.65) * width, text + 1)
     size = (columns * (wide + names), sum(body) + 0.25 * height * len(rows))
     fig = create_mpl_fig(figsize=size)

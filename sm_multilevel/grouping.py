@@ -47,7 +47,7 @@ def factorize(values, what: str = "the grouping factor") -> tuple[np.ndarray, pd
         try:
             codes, levels = pd.factorize(values)
         except TypeError as error:
-            raise ValueError(f"{what} has values that cannot be levels: {error}.") from None
+            raise ValueError(f"{what} has values that cannot be levels: {error}. Use text or numbers.") from None
     if levels.dtype == object:  # numbers as objects are labelled as numbers
         levels = pd.Series(levels.tolist()).to_numpy()
     return codes.astype(np.intp, copy=False), pd.Index(levels)

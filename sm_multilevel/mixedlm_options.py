@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sm_multilevel.covariance import Diagonal
-from sm_multilevel.design.from_formula import Design
+from sm_multilevel.design.record import Design
 
 __all__ = ["SEARCH_OPTIONS", "check_host_options", "free_pattern", "start_values"]
 

@@ -39,6 +39,8 @@ def as_frame(data) -> pd.DataFrame:
     if isinstance(data, pd.DataFrame):
         frame = data
     elif type(data).__module__.split(".")[0] == "polars":
+        if not hasattr(data, "height"):
+            raise TypeError(f"data is a polars {type(data).__name__}, which has no rows yet. Give data.collect().")
         frame = pd.DataFrame({name: _from_polars(data[name]) for name in data.columns})
     elif isinstance(data, Mapping) or (isinstance(data, np.ndarray) and data.dtype.names):
         try:
@@ -46,7 +48,9 @@ def as_frame(data) -> pd.DataFrame:
         except ValueError as error:
             raise ValueError(f"data cannot be made a table ({error}). Give columns of one length.") from None
     else:
-        raise TypeError(f"data is a {type(data).__name__}; give a pandas or polars DataFrame, or a dict of columns.")
+        raise TypeError(
+            f"data is of type {type(data).__name__}; give a pandas or polars DataFrame, or a dict of columns."
+        )
     doubled = frame.columns[frame.columns.duplicated()]
     if len(doubled):
         raise ValueError(f"data has more than one column named {doubled[0]!r}. Rename or drop the duplicates.")
@@ -61,7 +65,8 @@ def _from_polars(series):
             return pd.Categorical(values, categories=series.dtype.categories.to_list(), ordered=True)
         return pd.Categorical(values)
     if series.dtype.is_numeric():
-        return series.cast(float).to_numpy() if series.null_count() else series.to_numpy()
+        exact = not series.null_count() and not name.startswith("Decimal")
+        return series.to_numpy() if exact else series.cast(float).to_numpy()
     return np.array(series.to_list(), dtype=object) if name == "String" else pd.Series(series.to_list())
 
 
@@ -284,7 +289,9 @@ class Expression:
         # C(x) and factor(x) wrap their column in patsy's box.
         value = getattr(value, "data", value) if type(value).__name__ == "_CategoricalBox" else value
         if np.ndim(value) == 0:
-            raise FormulaError(f"{what}: {code!r} is a single value, not a column.")
+            raise FormulaError(
+                f"{what}: {code!r} is a single value, not a column. Write what has a value for each row."
+            )
         if len(value) != len(frame):
             raise FormulaError(f"{what}: {code!r} has {len(value)} values for {len(frame)} rows.")
         return convert_column(value) if np.ndim(value) == 1 else np.asarray(value)

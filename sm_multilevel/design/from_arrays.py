@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from patsy.eval import EvalEnvironment
 
-from sm_multilevel.covariance import get_covariance
+from sm_multilevel.covariance import Covariance, Identity, Unstructured
 from sm_multilevel.design.frame import RowSource, as_frame, missing_mask
-from sm_multilevel.design.from_formula import Design, compact_component
 from sm_multilevel.design.random_part import structures_of
-from sm_multilevel.design.response import Reading, ResponseReader, log_exposure
+from sm_multilevel.design.record import Design, compact_component
+from sm_multilevel.design.response import Reading, ResponseReader
+from sm_multilevel.design.rows import missing_rows, refuse_incomplete, total_offset
 from sm_multilevel.design.values import check_finite, numeric, row_vectors
 from sm_multilevel.grouping import cross
 from sm_multilevel.random_effects import RandomTerm
@@ -70,29 +72,16 @@ def design_from_arrays(
         source, offset=offset, exposure=exposure, n_trials=n_trials, var_weights=var_weights, freq_weights=freq_weights
     )
     terms = tuple(random) if random is not None else None
-    raw: list[tuple] = []
+    raw: list[_ArrayTerm] = []
     if terms is None:
         raw = _array_terms(source, groups, exog_re, exog_vc, covariance)
-    gone = np.zeros(n, dtype=bool)
-    culprits = []
     pieces = [*(("endog", values) for values in lhs), *vectors.items(), ("exog", x)]
-    for label, parts, z, *_ in raw:
-        pieces += [(f"groups {label!r}", p) for p in parts] + [(f"columns of {label!r}", z)]
-    for name, values in pieces:
-        mask = missing_mask(values)
-        if mask.any():
-            gone |= mask
-            culprits.append(name)
-            if mask.all():
-                raise ValueError(f"{name} is missing (NaN) in every row.")
-    if gone.any() and (missing != "drop" or random is not None):
-        raise ValueError(
-            f"{int(gone.sum())} of {n} rows have missing values, in {', '.join(dict.fromkeys(culprits))}. "
-            "Drop or fill them, or use missing='drop'."
-        )
-    if gone.all():
-        raise ValueError("No row is complete.")
+    for part in raw:
+        pieces += [(f"groups {part.label!r}", values) for values in part.groups]
+        pieces.append((f"columns of {part.label!r}", part.exog))
+    gone, culprits = missing_rows(pieces, n)
     keep = ~gone
+    refuse_incomplete(keep, culprits, missing == "drop" and random is None)
 
     def kept(values):
         return values[keep] if gone.any() else values
@@ -100,19 +89,18 @@ def design_from_arrays(
     check_finite(kept(x), x_names, "exog")
     if terms is None:
         built = []
-        for label, parts, z, columns, structure, name_is_vc in raw:
-            codes, levels = cross([kept(p) for p in parts], f"groups {label!r}")
+        for label, values, z, columns, structure, is_component in raw:
+            codes, levels = cross([kept(v) for v in values], f"groups {label!r}")
             check_finite(kept(z), columns, f"columns of {label!r}")
-            built.append(RandomTerm(label, codes, levels, kept(z), columns, structure, label, name_is_vc))
+            built.append(RandomTerm(label, codes, levels, kept(z), columns, structure, label, is_component))
         terms = tuple(map(compact_component, built))
     for term in terms:
         if len(term.codes) != int(keep.sum()):
-            raise ValueError(f"The random term {term.group!r} has {len(term.codes)} rows; endog has {n}.")
+            raise ValueError(
+                f"The random term {term.group!r} has {len(term.codes)} rows; endog has {n}. Give equally many."
+            )
     vectors = {name: kept(values) for name, values in vectors.items()}
-    total_offset, labels = vectors.get("offset"), kept(rows)
-    if exposure is not None:
-        logs = log_exposure(vectors["exposure"], labels)
-        total_offset = logs if total_offset is None else total_offset + logs
+    labels = kept(rows)
     lhs = [kept(values) for values in lhs]
     if reading is None:
         reading = reader.read(lhs, "endog", labels, reader.trials(lhs, vectors))
@@ -120,7 +108,8 @@ def design_from_arrays(
         reading = Reading(lhs[0], reading.n_trials, reading.categories)
     return Design(
         endog=reading.endog, exog=kept(x), endog_name=str(y_name), exog_names=tuple(x_names), terms=terms,
-        offset=total_offset, var_weights=vectors.get("var_weights"), freq_weights=vectors.get("freq_weights"),
+        offset=total_offset(vectors, labels), var_weights=vectors.get("var_weights"),
+        freq_weights=vectors.get("freq_weights"),
         index=index if index is None else labels, recipe=None, n_dropped=int(gone.sum()),
         outer=cross([kept(source.vector(groups, "groups"))], "groups") if exog_vc else None,
         n_trials=reading.n_trials, categories=reading.categories, exposure=vectors.get("exposure"),
@@ -182,9 +171,18 @@ def _default_names(x):
     return names
 
 
-def _array_terms(source, groups, exog_re, exog_vc, covariance):
-    """(label, grouping values, columns, names, structure) of each term."""
-    raw: list[tuple] = []
+class _ArrayTerm(NamedTuple):
+    label: str
+    groups: list  # values of the factors whose crossing is the grouping
+    exog: np.ndarray
+    columns: tuple[str, ...]
+    covariance: Covariance = Unstructured()
+    is_component: bool = False
+
+
+def _array_terms(source, groups, exog_re, exog_vc, covariance) -> list[_ArrayTerm]:
+    """The random terms; variance components last."""
+    raw: list[_ArrayTerm] = []
     exog_vc = _by_name(source, exog_vc, groups)
     if isinstance(exog_re, Mapping):
         if groups is not None:
@@ -193,7 +191,7 @@ def _array_terms(source, groups, exog_re, exog_vc, covariance):
             if not (isinstance(pair, tuple) and len(pair) == 2):
                 raise ValueError(f"exog_re[{name!r}] must be a pair (groups, columns).")
             values = source.vector(pair[0], f"groups {name!r}")
-            raw.append((str(name), [values], *_re_columns(source, pair[1])))
+            raw.append(_ArrayTerm(str(name), [values], *_re_columns(source, pair[1])))
     else:
         if groups is None:
             raise ValueError("groups= is needed: the group of each row.")
@@ -202,7 +200,7 @@ def _array_terms(source, groups, exog_re, exog_vc, covariance):
         parts = [source.vector(g, "groups") for g in given]
         for part in parts:
             if np.ndim(part) != 1:
-                raise ValueError("groups= must be one-dimensional.")
+                raise ValueError("groups= must be one-dimensional; give nested levels as a list of arrays.")
         names = [
             str(getattr(g, "name", None) or ("group" if len(given) == 1 else f"group{d + 1}"))
             for d, g in enumerate(given)
@@ -211,15 +209,15 @@ def _array_terms(source, groups, exog_re, exog_vc, covariance):
             for depth in range(len(parts) - 1, -1, -1):
                 columns = exog_re if depth == len(parts) - 1 else None
                 label = ":".join(names[depth::-1])
-                raw.append((label, parts[depth::-1], *_re_columns(source, columns)))
-    structures = structures_of(covariance, [r[0] for r in raw])
-    out = [(*r, s, False) for r, s in zip(raw, structures, strict=True)]
+                raw.append(_ArrayTerm(label, parts[depth::-1], *_re_columns(source, columns)))
+    structures = structures_of(covariance, [term.label for term in raw])
+    out = [term._replace(covariance=s) for term, s in zip(raw, structures, strict=True)]
     if exog_vc is not None:
         if not isinstance(exog_vc, Mapping):
             raise ValueError("exog_vc= must be a dict of name -> array of columns.")
         for name, value in exog_vc.items():
             matrix, columns = _array_columns(source, value, f"exog_vc[{name!r}]", f"{name}")
-            out.append((str(name), [parts[0]], matrix, tuple(columns), get_covariance("identity"), True))
+            out.append(_ArrayTerm(str(name), [parts[0]], matrix, tuple(columns), Identity(), True))
     return out
 
 
@@ -260,7 +258,7 @@ def _by_name(source, exog_vc, groups):
         if isinstance(blocks, Mapping):
             lost = [level for level in levels if level not in blocks]
             if lost:
-                raise ValueError(f"exog_vc[{name!r}] has no matrix of the group {lost[0]!r}.")
+                raise ValueError(f"exog_vc[{name!r}] has no matrix of the group {lost[0]!r}. Give one for each.")
             blocks = [blocks[level] for level in levels]
         if len(blocks) != len(levels):
             raise ValueError(f"exog_vc {name!r} has matrices of {len(blocks)} groups; there are {len(levels)}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import decimal
 
 import numpy as np
 import patsy
@@ -18,21 +19,21 @@ from sm_multilevel.design.terms import FormulaError
 from sm_multilevel.design.values import NOT_REAL
 from sm_multilevel.wording import suggest
 
-__all__ = ["MatrixFormula", "build_matrices", "environment"]
+__all__ = ["R_NAMES", "MatrixFormula", "build_matrices", "environment"]
 
 # patsy's own functions, as formulas see them.
 _patsy_builtins = {name: getattr(_builtins, name) for name in _builtins.__all__}
 # R spellings that patsy lacks but that mean the same.
-_R_NAMES = {
+R_NAMES = {
     name: getattr(np, name)
     for name in ("log", "exp", "sqrt", "log2", "log10", "log1p", "expm1", "sin", "cos", "tan", "floor")
 }
-_R_NAMES.update(abs=np.abs, scale=patsy.scale, factor=_builtins.C)
+R_NAMES.update(abs=np.abs, scale=patsy.scale, factor=_builtins.C)
 
 
 def environment(env: EvalEnvironment) -> EvalEnvironment:
     """The user's namespace with patsy's functions and R's spellings behind it."""
-    return env.with_outer_namespace(dict(_R_NAMES, **_patsy_builtins))
+    return env.with_outer_namespace(dict(R_NAMES, **_patsy_builtins))
 
 
 class MatrixFormula:
@@ -171,7 +172,9 @@ def build_matrices(texts, source, gone):
         if matrix is None:
             matrix = np.ones((n, len(f.columns)))
         if matrix.shape[0] != n:
-            raise FormulaError(f"{f.what} ({f.text}) is a single value, not a column.")
+            raise FormulaError(
+                f"{f.what} ({f.text}) is a single value, not a column. Write what has a value for each row."
+            )
         matrices.append(matrix)
     return formulas, matrices, keep, action.culprits
 
@@ -208,6 +211,11 @@ def _check_levels(code, levels, what):
             f"{what}: {code!r} holds dates. Convert it to numbers, for example days since the first, or write "
             f"C({code}) to use each date as a level."
         )
+    if any(isinstance(v, decimal.Decimal) for v in levels):
+        raise FormulaError(
+            f"{what}: {code!r} holds decimal.Decimal objects, which are no numbers to NumPy. Convert it with "
+            f".astype(float), or write C({code}) to use each value as a level."
+        )
     if numbers and any(isinstance(v, str) for v in levels):
         text = next(v for v in levels if isinstance(v, str))
         raise FormulaError(
@@ -221,7 +229,9 @@ def _refuse_unreal(formula, view):
     for factor, found in formula.info.factor_infos.items():
         kind = np.asarray(factor.eval(found.state, view)).dtype.kind
         if kind in "cmM":
-            raise FormulaError(f"{formula.what}: {factor.code!r} holds {NOT_REAL[kind]}, not real numbers.")
+            raise FormulaError(
+                f"{formula.what}: {factor.code!r} holds {NOT_REAL[kind]}, not real numbers. Convert it first."
+            )
 
 
 def _lost_level(formula, view, keep):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import patsy
 
-from sm_multilevel.covariance import Diagonal, Unstructured, get_covariance
+from sm_multilevel.covariance import Diagonal, Identity, Unstructured, get_covariance
 from sm_multilevel.design.frame import Expression
 from sm_multilevel.design.recipe import TermRecipe
 from sm_multilevel.design.terms import FormulaError, FormulaSpec, parse_re_formula
@@ -16,17 +17,30 @@ from sm_multilevel.wording import suggest
 __all__ = ["random_recipes", "structures_of"]
 
 
-def random_recipes(spec: FormulaSpec, source, groups, re_formula, vc_formula, covariance):
+def random_recipes(spec: FormulaSpec, source, groups, re_formula, vc_formula, covariance) -> list[TermRecipe]:
+    """Recipes of the random terms, in the order of the formula; variance components last.
+
+    Parameters
+    ----------
+    spec : FormulaSpec
+    source : RowSource
+    groups, re_formula, vc_formula, covariance
+        As in `MixedLM.from_formula`.
+
+    Raises
+    ------
+    FormulaError, ValueError
+        Where there is no random term, one is there twice, or options contradict the bars or each other.
+    """
     if spec.terms:
         for name, value in (("groups", groups), ("re_formula", re_formula), ("vc_formula", vc_formula)):
             if value is not None:
                 raise FormulaError(f"The formula has random terms in bars and {name}= is given too. Use one of them.")
-        pieces = [
-            (_label(t.group), tuple(source.expression(g, f"group {t.label!r}") for g in t.group),
-             None, t.expr, _label(t.group), not t.correlated)
-            for t in spec.terms
-        ]  # fmt: skip
-        structures = structures_of(covariance, [p[0] for p in pieces])
+        found = []
+        for bar in spec.terms:
+            parts = tuple(source.expression(g, f"group {bar.label!r}") for g in bar.group)
+            label = _label(bar.group)
+            found.append(TermRecipe(label, parts, bar.expr, Unstructured(), label, split=not bar.correlated))
     else:
         if groups is None:
             raise FormulaError(
@@ -34,25 +48,24 @@ def random_recipes(spec: FormulaSpec, source, groups, re_formula, vc_formula, co
                 "groups=. For a model without random effects use statsmodels' own (ols, glm, NegativeBinomial, "
                 "OrderedModel)."
             )
-        pieces = _keyword_pieces(source, groups, re_formula, vc_formula)
-        structures = structures_of(covariance, [p[4] for p in pieces if p[4] not in (vc_formula or {})])
-        structures += [get_covariance("identity")] * (len(pieces) - len(structures))
+        found = _keyword_terms(source, groups, re_formula, vc_formula)
+    structures = iter(structures_of(covariance, [term.group for term in found if not term.is_component]))
     recipes = []
     seen = set()
-    for (group, parts, given, text, name, split), structure in zip(pieces, structures, strict=True):
-        if split:
+    for term in found:
+        structure = term.covariance if term.is_component else next(structures)
+        if term.split:
             if not isinstance(structure, (Unstructured, Diagonal)):
                 raise FormulaError(
-                    f"({text} || {group}) asks for uncorrelated columns, and covariance= for "
+                    f"({term.text} || {term.group}) asks for uncorrelated columns, and covariance= for "
                     f"{structure.name!r}. Write a single bar, or leave covariance out."
                 )
             structure = Diagonal()
-        key = (group, text.replace(" ", ""), name)
+        key = (term.group, term.text.replace(" ", ""), term.name)
         if key in seen:
-            raise FormulaError(f"The random term ({text} | {group}) is there twice. Leave one out.")
+            raise FormulaError(f"The random term ({term.text} | {term.group}) is there twice. Leave one out.")
         seen.add(key)
-        component = not spec.terms and name in (vc_formula or {})
-        recipes.append(TermRecipe(group, parts, text, structure, name, split, given, component))
+        recipes.append(replace(term, covariance=structure))
     return recipes
 
 
@@ -80,12 +93,14 @@ def structures_of(covariance, labels):
         return [get_covariance(covariance.get(label, "unstructured")) for label in labels]
     if isinstance(covariance, Sequence) and not isinstance(covariance, str):
         if len(covariance) != len(labels):
-            raise ValueError(f"covariance= has {len(covariance)} entries for {len(labels)} random terms.")
+            raise ValueError(
+                f"covariance= has {len(covariance)} entries for {len(labels)} random terms. Give one for each."
+            )
         return [get_covariance(c) for c in covariance]
     return [get_covariance(covariance)] * len(labels)
 
 
-def _keyword_pieces(source, groups, re_formula, vc_formula):
+def _keyword_terms(source, groups, re_formula, vc_formula):
     """Terms of groups=, re_formula= and vc_formula= in the manner of statsmodels' MixedLM."""
     nested, by_name = isinstance(groups, (list, tuple)), isinstance(groups, str)
     if nested:
@@ -124,7 +139,7 @@ def _keyword_pieces(source, groups, re_formula, vc_formula):
         part = Expression(str(label), source.env, "groups", [str(label)])
         levels.append((str(label), part, None if by_name else values))
     by_level = _re_formulas(re_formula, [n for n, *_ in levels], default=not vc_formula)
-    pieces = []
+    terms = []
     for depth in range(len(levels) - 1, -1, -1):
         inner_first = levels[depth::-1]
         label = ":".join(n for n, *_ in inner_first)
@@ -133,10 +148,10 @@ def _keyword_pieces(source, groups, re_formula, vc_formula):
             continue
         parts = tuple(p for _, p, _ in inner_first)
         given = None if by_name else tuple(g for _, _, g in inner_first)
-        pieces.append((label, parts, given, text, label, False))
+        terms.append(TermRecipe(label, parts, text, Unstructured(), label, given=given))
     if vc_formula:
-        pieces += [_variance_component(source, levels[0], str(name), text) for name, text in vc_formula.items()]
-    return pieces
+        terms += [_variance_component(source, levels[0], str(name), text) for name, text in vc_formula.items()]
+    return terms
 
 
 def _re_formulas(re_formula, labels, default):
@@ -157,13 +172,17 @@ def _re_formulas(re_formula, labels, default):
     return out
 
 
-def _variance_component(source, level, name, text):
+def _variance_component(source, level, name, text) -> TermRecipe:
     """A variance component: columns with one common variance, within each group.
 
     statsmodels writes a grouping factor as the columns ``0 + C(a)``; as a factor of its
     own (crossed with the group) it costs nothing, where its columns would be a dense block.
     """
     label, part, given = level
+
+    def component(group, parts, columns, values):
+        return TermRecipe(group, tuple(parts), columns, Identity(), name, given=values, is_component=True)
+
     rhs = parse_re_formula(text)
     desc = patsy.ModelDesc.from_formula(f"~ {rhs}")
     terms = desc.rhs_termlist
@@ -181,8 +200,8 @@ def _variance_component(source, level, name, text):
             columns = "1" if not numeric else "0 + " + ":".join(e.code for e, _ in numeric)
             parts, values = [e for e, _ in factors], [v for _, v in factors]
             if given is None:
-                return (name, (*parts, part), None, columns, name, False)
+                return component(name, (*parts, part), columns, None)
             if np.all(given == given[0]):  # statsmodels' idiom for crossed factors
-                return (name, tuple(parts), None, columns, name, False)
-            return (name, (*parts, part), (*values, given), columns, name, False)
-    return (label, (part,), None if given is None else (given,), rhs, name, False)
+                return component(name, parts, columns, None)
+            return component(name, (*parts, part), columns, (*values, given))
+    return component(label, (part,), rhs, None if given is None else (given,))

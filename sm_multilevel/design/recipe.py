@@ -196,7 +196,7 @@ def _log_exposure(exposure, frame):
         values = exposure.values(frame)
     except FormulaError as error:
         raise FormulaError(
-            f"The model has the exposure {exposure.code!r}, and the new data lack it ({error}) Add it (ones for no "
+            f"The model has the exposure {exposure.code!r}, and the new data lack it. {error} Add it (ones for no "
             "exposure)."
         ) from None
     return log_exposure(numeric(values, f"The exposure {exposure.code!r}"), frame.index)

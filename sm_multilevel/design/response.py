@@ -241,9 +241,14 @@ class ResponseReader:
         columns = [numeric(c, what, response=True) for c in (values.T if two else [values])]
         for column in columns:
             if column.shape != (len(rows),):
-                raise ValueError(f"{what} has shape {column.shape}; the fit used {len(rows)} rows.")
-            if not np.isfinite(column).all():
-                raise ValueError(f"{what} has values that are not finite.")
+                raise ValueError(
+                    f"{what} has shape {column.shape}; give one value for each of the {len(rows)} rows of the fit."
+                )
+            odd = np.flatnonzero(~np.isfinite(column))
+            if odd.size:
+                raise ValueError(
+                    f"{what} has {column[odd[0]]} in {row_name(rows, odd[0])}, which is not finite. Give numbers."
+                )
         if two:
             return _two_columns(columns, what, rows, None)
         if self.kind == "proportion":

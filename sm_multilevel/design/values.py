@@ -16,7 +16,7 @@ NOT_REAL = {"c": "complex numbers", "m": "time differences", "M": "dates"}
 
 def numeric(values, what, response=False):
     """One column as floats, NaN where a value is missing; what is no real number is refused."""
-    how = " Convert it with astype(float), or code it as 0/1." if response else ""
+    how = " Convert it with astype(float), or code it as 0/1." if response else " Convert it to numbers."
     if isinstance(values, pd.Categorical):
         levels = ", ".join(map(repr, values.categories[:3].tolist())) + ", ..." * (len(values.categories) > 3)
         raise ValueError(f"{what} is categorical (levels {levels}), not numeric.{how}")

@@ -12,14 +12,13 @@ import numpy as np
 
 from sm_multilevel.estimation.fit import KKT_TOLERANCE
 from sm_multilevel.objectives.batched import BatchedDeviance, BatchedPoint
-from sm_multilevel.objectives.space import ThetaSpace
+from sm_multilevel.objectives.space import SNAP, ThetaSpace, leads_out
 
 __all__ = ["BatchedFit", "minimise_batch"]
 
 _ITERATIONS = 25
 _DONE = 1e-7  # distance to the optimum, in standard errors, at which a replicate is left alone
 _NOISE = 1e-13  # relative change of a deviance that is rounding
-_SNAP = 1e-3  # relative standard deviation that is tried as zero
 _BETTER = 1e-7  # a deviance lower by this much is another optimum
 
 
@@ -113,9 +112,7 @@ def _newton(deviance, which, start):
 
 def _step(point):
     """Newton steps, up and down the curvature alike, and the distance to the optimum in standard errors."""
-    exists = np.isfinite(point.value)
-    values, vectors = np.linalg.eigh(np.where(exists[:, None, None], point.hessian, 0.0))
-    g = np.einsum("bji,bj->bi", vectors, np.where(exists[:, None], point.gradient, 0.0))
+    values, vectors, g = _spectrum(point)
     scale = np.maximum(np.abs(values).max(axis=1, initial=0.0), 1e-300)[:, None]
     usable = np.maximum(np.abs(values), 1e-8 * scale)
     step = -np.einsum("bji,bi->bj", vectors, g / usable)
@@ -125,13 +122,20 @@ def _step(point):
     return step, np.where(saddle, np.inf, distance)
 
 
+def _spectrum(point):
+    """Eigenvalues and vectors of the Hessians, and the gradients by these; zero where the deviance does not exist."""
+    exists = np.isfinite(point.value)
+    values, vectors = np.linalg.eigh(np.where(exists[:, None, None], point.hessian, 0.0))
+    return values, vectors, np.einsum("bji,bj->bi", vectors, np.where(exists[:, None], point.gradient, 0.0))
+
+
 def _checked(deviance, space, which, theta, point) -> BatchedFit:
     """Null spaces that are nearly reached made exact, and the conditions of an optimum."""
     null = np.zeros(which.size, dtype=bool)
     effects = space.effects
     for term, part in zip(effects.terms, effects.slices, strict=True):
         lam = np.einsum("jxy,bj->bxy", term.covariance.basis(term.q), theta[:, part])
-        null |= np.linalg.svd(lam, compute_uv=False)[:, -1] < _SNAP
+        null |= np.linalg.svd(lam, compute_uv=False)[:, -1] < SNAP
     near = np.flatnonzero(null & np.isfinite(point.value))
     if near.size:
         snapped = np.stack([space.snap(space.canonical(z)) for z in theta[near]])
@@ -139,12 +143,10 @@ def _checked(deviance, space, which, theta, point) -> BatchedFit:
         take = at_zero.value <= old + 1e-9 + 1e-14 * np.abs(old)
         theta[near[take]] = snapped[take]
         point.put(near[take], at_zero.part(take))
-    exists = np.isfinite(point.value)
-    values, vectors = np.linalg.eigh(np.where(exists[:, None, None], point.hessian, 0.0))
-    g = np.einsum("bji,bj->bi", vectors, np.where(exists[:, None], point.gradient, 0.0))
+    values, _, g = _spectrum(point)
     scale = np.maximum(np.abs(values[:, -1]), 1e-300)
     usable = np.maximum(values, 1e-8 * scale[:, None])
-    certified = exists & (np.sqrt(0.5 * (g * g / usable).sum(axis=1)) <= KKT_TOLERANCE)
+    certified = np.isfinite(point.value) & (np.sqrt(0.5 * (g * g / usable).sum(axis=1)) <= KKT_TOLERANCE)
     singular = np.zeros(which.size, dtype=bool)
     for b in near:
         singular[b] = any(space.is_singular(theta[b]))
@@ -159,6 +161,6 @@ def _is_held(effects, theta, slopes) -> bool:
     for term, part, block in zip(effects.terms, effects.per_term(theta), effects.blocks(slopes), strict=True):
         if term.covariance.is_singular(part, term.q):
             rate, _ = term.covariance.escape(part, term.q, block)
-            if rate * 1e-3 < -1e-6:
+            if leads_out(rate):
                 return False
     return True

@@ -116,7 +116,7 @@ def minimize_on(
     level, gradient, model = surface(z), here.gradient(), here.curvature()
     correction = np.zeros_like(model)
     while True:
-        local = _Local(level, gradient, model + correction)
+        local = _Tangent(level, gradient, model + correction)
         step, promised = local.step(radius)
         if promised <= max(tol, NOISE * abs(here.value)) or evaluations >= maxiter or radius < 1e-13:
             return local.minimum(z, here.value, evaluations)
@@ -141,7 +141,7 @@ def _multiplier(jacobian, gradient):
     return np.linalg.lstsq(jacobian.T, gradient, rcond=None)[0] if len(jacobian) else np.zeros(0)
 
 
-class _Local:
+class _Tangent:
     """The quadratic problem on the tangent space at one point of the surface."""
 
     def __init__(self, level: SurfacePoint, gradient, hessian):

@@ -20,6 +20,8 @@ __all__ = ["KKT_TOLERANCE", "estimate"]
 # Distance to the optimum, in standard errors of the estimates, up to which a fit has converged.
 KKT_TOLERANCE = 1e-3
 _POLISH = 1e-6  # distance from which one exact Newton step is worth its evaluation
+_LEAVES = 6  # how often one attempt may leave the boundary, which restarts it
+_SINGLE = 3  # with fewer iterations the user asks for a step, and no other start is tried
 _LOOKS = 1  # how many other starts are tried where a fit ends at the boundary
 
 
@@ -54,7 +56,7 @@ def estimate(
 
     Parameters
     ----------
-    objective : LinearObjective or RowObjective
+    objective : LinearObjective or MarginalObjective
         Gives ``space``, ``point(z)``, ``steps(z)``, ``slopes(z)`` and ``start()`` in standardised columns.
     method : str
         A key of `estimation.minimize.METHODS`.
@@ -62,6 +64,10 @@ def estimate(
         In the user's columns, as ``space.from_user`` takes it.
     maxiter : int
         Most iterations of one attempt.
+    tol : float
+        Deviance whose promised fall ends an attempt.
+    callback : callable, optional
+        Called with z after each iteration, as the method does.
 
     Returns
     -------
@@ -74,7 +80,7 @@ def estimate(
     looks, space = 0, objective.space
     for name, how, first in _plan(objective, method, start):
         theta = first
-        for _ in range(6):  # leaving the boundary restarts from there
+        for _ in range(_LEAVES):
             found = METHODS[how](
                 objective.point,
                 theta,
@@ -98,7 +104,7 @@ def estimate(
             theta = _leave(objective, check)
             if theta is None:
                 break
-        if maxiter < 3:  # the user asked for a single step
+        if maxiter < _SINGLE:
             break
         if best is not None and best.converged:
             # Optima at the boundary are sometimes local ones: look once more from elsewhere.

@@ -9,6 +9,8 @@ __all__ = ["covariance_beside", "joint_covariance"]
 # Eigenvalues of the information, relative to its diagonal, that count as zero: at a singular
 # covariance some directions of theta are the same covariance.
 _FLAT = 1e-9
+_NEGATIVE = -1e-6  # and an eigenvalue below which the point is no maximum
+_SHARE = 1e-3  # of a parameter in such a direction, from which on it has no standard error
 
 
 def joint_covariance(hessian: np.ndarray, fixed: np.ndarray) -> np.ndarray:
@@ -35,13 +37,13 @@ def joint_covariance(hessian: np.ndarray, fixed: np.ndarray) -> np.ndarray:
     size = np.sqrt(np.abs(np.diag(info)))
     size = np.where(size > 0, size, 1.0)
     values, vectors = np.linalg.eigh(info / np.outer(size, size))
-    if values.size and values[0] < -1e-6:
+    if values.size and values[0] < _NEGATIVE:
         return out
     keep = values > _FLAT
     half = vectors[:, keep] / np.sqrt(values[keep]) / size[:, None]
     inverse = half @ half.T
     # What can move without a change of the likelihood has no standard error.
-    lost = (np.abs(vectors[:, ~keep]) > 1e-3).any(axis=1)
+    lost = (np.abs(vectors[:, ~keep]) > _SHARE).any(axis=1)
     inverse[lost, :] = inverse[:, lost] = np.nan
     out[np.ix_(free, free)] = inverse
     return out

@@ -13,6 +13,7 @@ from sm_multilevel.estimation.record import FitRecord
 from sm_multilevel.estimation.separation import is_constant_within, separating_columns
 from sm_multilevel.objectives.marginal import MarginalObjective, MarginalState
 from sm_multilevel.objectives.modes import NoModeError
+from sm_multilevel.objectives.point import unwatched
 from sm_multilevel.objectives.quadrature import NODE_BUDGET, Quadrature, cells_of_largest_group
 from sm_multilevel.objectives.space import JointSpace
 
@@ -118,9 +119,10 @@ def objective_of(model, points: int) -> MarginalObjective:
     return MarginalObjective(bound.rows, bound.response, model.effects, space, rule)
 
 
-def fit_marginal(model, points: int, *, method, start, maxiter, callback) -> Fitted:
+def fit_marginal(model, points: int, *, method, start, maxiter, callback, watch=unwatched) -> Fitted:
     """Fit by 0, 1 or more points, or by as many as it takes; see `MixedGLM.fit`."""
     objective = objective_of(model, points if points in (0, 1) else 1)
+    objective.watch = watch
     if start is not None:
         with np.errstate(invalid="ignore"):
             objective.first = objective.space.from_user(start if points else start[model.k_fixed :])
@@ -131,17 +133,24 @@ def fit_marginal(model, points: int, *, method, start, maxiter, callback) -> Fit
                 "dispersion are positive, cut-points increase)."
             )
     error, notes = None, []
-    if points == AUTO or points > 1:
-        first = newton(objective.point, objective.start(), tol=_FIRST, maxiter=maxiter)
-        if np.isfinite(first.value):
-            objective.first = first.theta
-            _check_domain(objective, first.theta, refuse=True)
-        if points == AUTO:
-            objective, points, error, notes = _raise_order(model, objective, first.theta, maxiter)
-        else:
-            objective = _next(model, points, objective)
-    record = estimate(objective, method=method, maxiter=maxiter, callback=callback)
-    fitted = _collect(model, objective, record, points)
+    try:
+        if points == AUTO or points > 1:
+            first = newton(objective.point, objective.start(), tol=_FIRST, maxiter=maxiter)
+            if np.isfinite(first.value):
+                objective.first = first.theta
+                _check_domain(objective, first.theta, refuse=True)
+            if points == AUTO:
+                objective, points, error, notes = _raise_order(model, objective, first.theta, maxiter)
+            else:
+                objective = _next(model, points, objective)
+        record = estimate(objective, method=method, maxiter=maxiter, callback=callback)
+        fitted = _collect(model, objective, record, points)
+    except NoModeError as problem:
+        raise ValueError(
+            f"The model cannot be fitted: {problem}. {model.family!r} does not hold these linear predictors; choose a "
+            "link whose domain has no edge (logit for binomial, log for positive responses), or check offsets and "
+            "outliers."
+        ) from problem
     fitted.quadrature_error = error
     fitted.warnings += notes
     if points == 1:
@@ -188,12 +197,8 @@ def _collect(model, objective, record, points) -> Fitted:
     z, hessian = record.theta_standard, record.hessian
     try:
         state = objective.state(z)
-    except (NoModeError, np.linalg.LinAlgError) as error:
-        raise ValueError(
-            f"The model cannot be fitted: {error}. {model.family!r} does not hold these linear predictors; choose a "
-            "link whose domain has no edge (logit for binomial, log for positive responses), or check offsets and "
-            "outliers."
-        ) from error
+    except np.linalg.LinAlgError as error:
+        raise NoModeError(str(error)) from error
     if points == 0:
         z, hessian = _with_beta(state, z, hessian)
         record = replace(record, theta=space.to_user(z), theta_standard=z, hessian=hessian)

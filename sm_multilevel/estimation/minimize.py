@@ -15,8 +15,7 @@ from scipy import optimize
 
 from sm_multilevel.objectives.point import Point
 
-__all__ = ["METHODS", "NOISE", "Minimum", "newton", "next_radius", "scipy_method", "secant_correction"]
-__all__ += ["trust_region_step"]
+__all__ = ["METHODS", "NOISE", "Minimum", "newton", "next_radius", "secant_correction", "trust_region_step"]
 
 # A deviance that falls by less than this cannot be told from rounding, relative to |f|.
 NOISE = 4e-15
@@ -108,6 +107,8 @@ def newton(
         Most evaluations.
     radius : float
         First trust radius.
+    callback : callable, optional
+        Called with theta after each step that was taken.
 
     Returns
     -------
@@ -120,7 +121,10 @@ def newton(
         return Minimum(theta, here.value, 1, 0, "the objective is not finite at the start", False)
     if theta.size == 0:
         return Minimum(theta, here.value, 1, 0, "nothing to estimate", True)
-    gradient, model = here.gradient(), here.curvature()
+    first = _derivatives(here)
+    if first is None:
+        return Minimum(theta, np.inf, 1, 0, "the derivatives are not finite at the start", False)
+    gradient, model = first
     correction = np.zeros_like(model)
     while evaluations < maxiter:
         step, promised = trust_region_step(gradient, model + correction, radius)
@@ -131,23 +135,29 @@ def newton(
         gained = here.value - there.value if np.isfinite(there.value) else -np.inf
         ratio = gained / promised
         radius = next_radius(radius, ratio, step)
-        if not np.isfinite(there.value):
-            if radius < 1e-14:
+        ahead = _derivatives(there) if ratio > 1e-4 else None
+        if ahead is None:
+            if ratio > 1e-4:  # a value without derivatives, at the edge of the domain
+                radius = 0.25 * float(np.linalg.norm(step))
+            if radius < (1e-12 * (1.0 + np.linalg.norm(theta)) if np.isfinite(there.value) else 1e-14):
                 break
             continue
-        if ratio > 1e-4:
-            new_gradient, new_model = there.gradient(), there.curvature()
-            # The mean of both ends' models: the change of the model itself is no error of it.
-            mean = 0.5 * (model + new_model)
-            correction = secant_correction(correction, mean, step, new_gradient - gradient)
-            theta, here, gradient, model = theta + step, there, new_gradient, new_model
-            iterations += 1
-            if callback is not None:
-                callback(theta)
-        elif radius < 1e-12 * (1.0 + np.linalg.norm(theta)):
-            break
+        new_gradient, new_model = ahead
+        # The mean of both ends' models: the change of the model itself is no error of it.
+        mean = 0.5 * (model + new_model)
+        correction = secant_correction(correction, mean, step, new_gradient - gradient)
+        theta, here, gradient, model = theta + step, there, new_gradient, new_model
+        iterations += 1
+        if callback is not None:
+            callback(theta)
     message = "no further decrease" if evaluations < maxiter else "iteration limit reached"
     return Minimum(theta, here.value, evaluations, iterations, message, False)
+
+
+def _derivatives(point: Point) -> tuple[np.ndarray, np.ndarray] | None:
+    """Gradient and model Hessian; None where they are not finite."""
+    gradient, model = point.gradient(), point.curvature()
+    return (gradient, model) if np.isfinite(gradient).all() and np.isfinite(model).all() else None
 
 
 def secant_correction(correction, model, step, change):
@@ -174,31 +184,31 @@ def secant_correction(correction, model, step, change):
     return correction + both + both.T - along * np.outer(weight, weight)
 
 
-def scipy_method(name: str):
+def _scipy(name: str):
     """A SciPy minimiser behind the same call as `newton`."""
 
     def minimise(function, start, *, tol=1e-10, maxiter=1000, radius=1.0, callback=None):
         count = 0
-        last: dict = {}
+        jac = name not in ("nelder-mead", "powell")
 
-        def both(theta):
+        def evaluate(theta):
+            """The value, finite everywhere, with the gradient where the method uses it."""
             nonlocal count
             count += 1
             point = function(np.asarray(theta))
-            last["value"] = point.value
-            if not np.isfinite(point.value):
-                return 1e300, np.zeros_like(theta)
-            return point.value, point.gradient()
+            exists = np.isfinite(point.value)
+            value = point.value if exists else 1e300
+            if not jac:
+                return value
+            return value, point.gradient() if exists else np.zeros_like(theta)
 
-        jac = name not in ("nelder-mead", "powell")
         options: dict = {"maxiter": maxiter}
         if name == "l-bfgs-b":
             options.update(ftol=1e-15, gtol=1e-9)
         elif name == "nelder-mead":
             options.update(xatol=1e-8, fatol=1e-10, maxfev=maxiter * 10)
         found = optimize.minimize(
-            both if jac else lambda t: both(t)[0], start, jac=jac, method=name,
-            options=options, callback=callback,
+            evaluate, start, jac=jac, method=name, options=options, callback=callback,
         )  # fmt: skip
         return Minimum(
             np.asarray(found.x), float(found.fun), count, int(found.get("nit", 0)),
@@ -211,9 +221,9 @@ def scipy_method(name: str):
 # statsmodels' names for its optimisers, and ours; all take the same arguments.
 METHODS = {
     "newton": newton,
-    "lbfgs": scipy_method("l-bfgs-b"),
-    "bfgs": scipy_method("bfgs"),
-    "cg": scipy_method("cg"),
-    "powell": scipy_method("powell"),
-    "nm": scipy_method("nelder-mead"),
+    "lbfgs": _scipy("l-bfgs-b"),
+    "bfgs": _scipy("bfgs"),
+    "cg": _scipy("cg"),
+    "powell": _scipy("powell"),
+    "nm": _scipy("nelder-mead"),
 }

@@ -64,6 +64,15 @@ class FitRecord:
     evaluations, iterations : int
     attempts : tuple of Attempt
     seconds : float
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> res.record.converged, res.record.method, bool(res.record.kkt < 1e-3), res.record.singular
+    (True, 'newton', True, ())
     """
 
     theta: np.ndarray

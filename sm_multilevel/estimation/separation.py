@@ -14,6 +14,7 @@ __all__ = ["is_constant_within", "separating_columns"]
 
 _ROWS = 5_000  # rows given to the linear programme at once
 _ROUNDS = 20  # and how often those that its solution violates are added
+_ZERO = 1e-7  # what is none, of a direction whose elements are at most 1
 
 
 def separating_columns(recession: tuple[np.ndarray, np.ndarray], names) -> list[str]:
@@ -47,13 +48,13 @@ def separating_columns(recession: tuple[np.ndarray, np.ndarray], names) -> list[
             A_eq=equal if len(equal) else None, b_eq=np.zeros(len(equal)) if len(equal) else None,
             bounds=[(-1.0, 1.0)] * k, method="highs",
         )  # fmt: skip
-        if found.status != 0 or -found.fun < 1e-7:
+        if found.status != 0 or -found.fun < _ZERO:
             return []
         slack = above @ found.x
-        if slack.min(initial=0.0) >= -1e-7:
-            return [name for name, d in zip(names, found.x, strict=True) if abs(d) > 1e-7]
+        if slack.min(initial=0.0) >= -_ZERO:
+            return [name for name, d in zip(names, found.x, strict=True) if abs(d) > _ZERO]
         worst = np.argsort(slack)[:_ROWS]  # rows that were not among those of the programme
-        rows = np.vstack([rows, above[worst[slack[worst] < -1e-7]]])
+        rows = np.vstack([rows, above[worst[slack[worst] < -_ZERO]]])
     return []
 
 

@@ -242,7 +242,16 @@ def _whole(x):
 
 
 class BinomialFamily(ExponentialFamily):
-    """Binomial with any link; endog is the proportion, and log f has log C(n, y)."""
+    """Binomial with any link; endog is the proportion, and log f has log C(n, y).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sm_multilevel.families.registry import get_family
+    >>> family = get_family("binomial", "probit")
+    >>> type(family).__name__, family.mean(np.array([0.0]), np.empty(0)).tolist()
+    ('BinomialFamily', [0.5])
+    """
 
     has_trials = True
 

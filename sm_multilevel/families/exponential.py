@@ -17,10 +17,10 @@ import numpy as np
 
 from sm_multilevel.families.kernels import Kernel
 from sm_multilevel.families.links import InverseLink
-from sm_multilevel.families.response import Local, Response, ResponseData, ResponseFamily
-from sm_multilevel.families.rows import PlainLocal, RowResponse, check_common, total_weight
+from sm_multilevel.families.response import Response, ResponseData, ResponseFamily
+from sm_multilevel.families.rows import PlainLocal, RowResponse, UnitLocal, check_common, refuse_trials, total_weight
 
-__all__ = ["DispersionLocal", "DispersionResponse", "ExponentialFamily", "PlainResponse"]
+__all__ = ["DispersionResponse", "ExponentialFamily", "PlainResponse"]
 
 
 class _MeanDerivatives:
@@ -98,38 +98,19 @@ class _MeanDerivatives:
             return self.m1 * self.a
 
 
-class _PlainLocal(PlainLocal):
-    """Without dispersion: unit derivatives times the weights."""
+class _WeightedLocal(UnitLocal, PlainLocal):
+    """Without dispersion."""
 
     def __init__(self, unit, eta, weight, constant):
         self._unit, self._eta, self._weight, self._constant = unit, eta, weight, constant
-
-    def _times(self, values):
-        return values if self._weight is None else self._weight * values
 
     @cached_property
     def logf(self):
         return self._times(self._unit.q + self._constant)
 
-    @cached_property
-    def score(self):
-        return self._times(self._unit.score)
 
-    @cached_property
-    def info(self):
-        return self._times(self._unit.info)
-
-    @cached_property
-    def info_slope(self):
-        return self._times(self._unit.info_slope)
-
-    @cached_property
-    def expected_info(self):
-        return self._times(self._unit.expected_info)
-
-
-class DispersionLocal(Local):
-    """Unit derivatives times k = var_weights / dispersion, and freq_weights.
+class _DispersionLocal(UnitLocal):
+    """The weights are k = var_weights / dispersion, and freq_weights.
 
     Parameters
     ----------
@@ -158,22 +139,6 @@ class DispersionLocal(Local):
     @cached_property
     def logf(self):
         return self._counted(self._k * self._unit.q + (self._normaliser[0] + self._response.constant))
-
-    @cached_property
-    def score(self):
-        return self._weight * self._unit.score
-
-    @cached_property
-    def info(self):
-        return self._weight * self._unit.info
-
-    @cached_property
-    def info_slope(self):
-        return self._weight * self._unit.info_slope
-
-    @cached_property
-    def expected_info(self):
-        return self._weight * self._unit.expected_info
 
     @cached_property
     def psi_score(self):
@@ -224,7 +189,7 @@ class PlainResponse(_BoundResponse):
         self.weight = total_weight(data)
 
     def at(self, eta, psi):
-        return _PlainLocal(self.unit(eta), eta, self.weight, self.constant)
+        return _WeightedLocal(self.unit(eta), eta, self.weight, self.constant)
 
 
 class DispersionResponse(_BoundResponse):
@@ -252,7 +217,7 @@ class DispersionResponse(_BoundResponse):
         return kept[1]
 
     def at(self, eta, psi):
-        return DispersionLocal(self.unit(eta), self, psi)
+        return _DispersionLocal(self.unit(eta), self, psi)
 
     def start_psi(self, eta):
         with np.errstate(all="ignore"):
@@ -277,6 +242,16 @@ class ExponentialFamily(ResponseFamily):
     inverse : InverseLink
     bound : type, optional
         The class of the response, where there is a better one than the generic.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sm_multilevel.families.registry import get_family
+    >>> family = get_family("gamma", "log")
+    >>> type(family).__name__, family.psi_names
+    ('ExponentialFamily', ('dispersion',))
+    >>> family.variance(np.array([0.0]), np.array([0.5])).tolist()
+    [0.5]
     """
 
     def __init__(self, kernel: Kernel, inverse: InverseLink, bound: type[Response] | None = None):
@@ -290,8 +265,7 @@ class ExponentialFamily(ResponseFamily):
 
     def check(self, data, what):
         check_common(data, what)
-        if data.trials is not None:
-            raise ValueError(f"{what}: a {self.name} response takes no numbers of trials. Leave out n_trials=.")
+        refuse_trials(data, what, f"a {self.name}")
         self.kernel.check(data, what)
 
     def limits(self, data):

@@ -16,7 +16,7 @@ import numpy as np
 
 from sm_multilevel.families.latent import CAUCHY, GUMBEL, LOGISTIC, NORMAL, REVERSED_GUMBEL
 
-__all__ = ["INTERVALS", "Interval", "Rows", "Thresholds"]
+__all__ = ["INTERVALS", "CategoryRows", "Interval", "Thresholds"]
 
 
 class Thresholds:
@@ -33,7 +33,7 @@ class Thresholds:
         self.delta = np.concatenate([[np.inf], self.steps, [np.inf]])
 
 
-class Rows:
+class CategoryRows:
     """Thresholds with the categories of rows; what is looked up by category is kept."""
 
     def __init__(self, thresholds: Thresholds, category: np.ndarray):
@@ -81,7 +81,7 @@ class Interval:
         @property
         def high2(self) -> np.ndarray: ...
 
-    def __init__(self, latent, rows: Rows, eta: np.ndarray):
+    def __init__(self, latent, rows: CategoryRows, eta: np.ndarray):
         self._t, self._rows, self._of = rows.thresholds, rows, rows.of
 
 

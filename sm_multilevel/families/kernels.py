@@ -11,7 +11,7 @@ from sm_multilevel.families.rows import refuse
 __all__ = ["GammaKernel", "GaussianKernel", "InverseGaussianKernel", "Kernel", "PoissonKernel", "check_counts"]
 
 
-def stirling(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _stirling(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """h(x) = x log x - x - lgamma(x), x h'(x) and x^2 h''(x), without cancellation for large x."""
     x = np.asarray(x, dtype=float)
     large = np.maximum(x, 20.0)
@@ -44,6 +44,14 @@ class Kernel:
         Whether the response is, and whether the mean must be.
     counts : bool
         Whether a response of zero is the likelier, the smaller the mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sm_multilevel.families.kernels import GammaKernel
+    >>> variance, slope, _ = GammaKernel().variance(np.array([3.0]))
+    >>> variance.tolist(), slope.tolist()
+    ([9.0], [6.0])
     """
 
     name = ""
@@ -180,7 +188,7 @@ class GammaKernel(Kernel):
         return -np.log(y)
 
     def normaliser(self, k):
-        return stirling(k)
+        return _stirling(k)
 
     def start_dispersion(self, deviance, pearson):
         # Thom's approximation of the root of log k - psi(k) = deviance / 2.

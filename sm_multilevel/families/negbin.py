@@ -17,7 +17,7 @@ from sm_multilevel.families.kernels import Kernel, PoissonKernel, check_counts
 from sm_multilevel.families.links import InverseLink
 from sm_multilevel.families.response import Local, ResponseData, ResponseFamily
 from sm_multilevel.families.rising import SMALL, decline, decline_slope, log_ratio, rising
-from sm_multilevel.families.rows import PlainLocal, RowResponse, check_common, total_weight, within
+from sm_multilevel.families.rows import PlainLocal, RowResponse, check_common, refuse_trials, total_weight, within
 
 __all__ = ["NegBin", "NegBinKernel", "fixed_negbin"]
 
@@ -356,6 +356,15 @@ class NegBin(ResponseFamily):
     ----------
     kind : {"nb2", "nb1"}
         Variance mu + alpha mu^2, or mu (1 + alpha).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sm_multilevel.families.negbin import NegBin
+    >>> NegBin("nb2").variance(np.log([2.0]), np.array([0.5])).round(6).tolist()
+    [4.0]
+    >>> NegBin("nb1").variance(np.log([2.0]), np.array([0.5])).round(6).tolist()
+    [3.0]
     """
 
     is_discrete = True
@@ -375,8 +384,7 @@ class NegBin(ResponseFamily):
 
     def check(self, data, what):
         check_common(data, what)
-        if data.trials is not None:
-            raise ValueError(f"{what}: a {self.name} response takes no numbers of trials. Leave out n_trials=.")
+        refuse_trials(data, what, f"a {self.name}")
         check_counts(data.endog, what)
 
     def bind(self, data):
@@ -416,7 +424,9 @@ class NegBin(ResponseFamily):
         if self.kind == "nb1":  # its saturated mean is not y
             for _ in range(25):
                 local = response.at(best, tau)
-                best = np.where(data.endog > 0, best + np.clip(local.score / local.expected_info, -1, 1), best)
+                # Where alpha is large the expected information is far too small, and steps by it never settle.
+                step = np.clip(local.score / np.maximum(local.info, local.expected_info), -1, 1)
+                best = np.where(data.endog > 0, best + step, best)
         return np.maximum(2 * (response.at(best, tau).logf - response.at(eta, tau).logf), 0.0)
 
     def simulate(self, data, eta, psi, rng):

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from sm_multilevel.families.intervals import INTERVALS, Rows, Thresholds
-from sm_multilevel.families.response import Local, ResponseData, ResponseFamily
-from sm_multilevel.families.rows import RowResponse, check_common, refuse, total_weight
+from sm_multilevel.families.intervals import INTERVALS, CategoryRows, Thresholds
+from sm_multilevel.families.response import ResponseData, ResponseFamily
+from sm_multilevel.families.rows import RowResponse, UnitLocal, check_common, refuse, refuse_trials, total_weight
 
 __all__ = ["DISTRIBUTIONS", "Cumulative"]
 
@@ -17,37 +17,22 @@ __all__ = ["DISTRIBUTIONS", "Cumulative"]
 DISTRIBUTIONS = tuple(INTERVALS)
 
 
-class _OrdinalLocal(Local):
+class _OrdinalLocal(UnitLocal):
     def __init__(self, response, eta, psi):
-        self._response, self._eta = response, eta
+        self._response, self._eta, self._weight = response, eta, response.weight
         rows = response.rows(psi)
         self._thresholds = rows.thresholds
         self._unit = response.interval(response.latent, rows, eta)
-
-    def _times(self, values):
-        return values if self._response.weight is None else self._response.weight * values
 
     @cached_property
     def logf(self):
         return self._times(self._unit.logf)
 
     @cached_property
-    def score(self):
-        return self._times(self._unit.score)
-
-    @cached_property
-    def info(self):
-        return self._times(self._unit.info)
-
-    @cached_property
-    def info_slope(self):
-        return self._times(self._unit.info_slope)
-
-    @cached_property
     def expected_info(self):
         response, total = self._response, 0.0
         for k in range(len(self._thresholds.low)):
-            rows = Rows(self._thresholds, np.full(self._eta.shape[-1], k))
+            rows = CategoryRows(self._thresholds, np.full(self._eta.shape[-1], k))
             unit = response.interval(response.latent, rows, self._eta)
             with np.errstate(under="ignore"):
                 total = total + np.exp(unit.logf) * unit.score**2
@@ -166,7 +151,7 @@ class _OrdinalResponse(RowResponse):
         key = np.asarray(psi, dtype=float).tobytes()
         kept = self._kept
         if kept is None or kept[0] != key:
-            kept = self._kept = (key, Rows(Thresholds(psi), self.category))
+            kept = self._kept = (key, CategoryRows(Thresholds(psi), self.category))
         return kept[1]
 
     def at(self, eta, psi):
@@ -191,6 +176,16 @@ class Cumulative(ResponseFamily):
         F(x) is logistic, normal, 1 - exp(-exp(x)), exp(-exp(-x)), Cauchy.
     categories : sequence
         Labels in order, at least two.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sm_multilevel.families.ordinal import Cumulative
+    >>> family = Cumulative("logit", ("low", "mid", "high"))
+    >>> family.psi_names
+    ('low|mid', 'mid|high')
+    >>> family.probabilities(np.array([0.0]), np.array([-1.0, 1.0])).round(3).tolist()
+    [[0.269, 0.462, 0.269]]
     """
 
     name = "Cumulative"
@@ -222,8 +217,7 @@ class Cumulative(ResponseFamily):
 
     def check(self, data, what):
         check_common(data, what)
-        if data.trials is not None:
-            raise ValueError(f"{what}: an ordinal response takes no numbers of trials. Leave out n_trials=.")
+        refuse_trials(data, what, "an ordinal")
         y = data.endog
         last = len(self.categories) - 1
         bad = (y < 0) | (y > last) | (y != np.floor(y))
@@ -252,7 +246,7 @@ class Cumulative(ResponseFamily):
         eta = np.asarray(eta, dtype=float)
         t = Thresholds(self.internal(psi))
         rows = eta.shape[-1] if eta.ndim else 1
-        units = (self._interval(self._latent, Rows(t, np.full(rows, k)), eta) for k in range(len(t.low)))
+        units = (self._interval(self._latent, CategoryRows(t, np.full(rows, k)), eta) for k in range(len(t.low)))
         return np.stack([np.exp(u.logf) for u in units], axis=-1)
 
     def _moment(self, eta, psi, power):
@@ -279,7 +273,7 @@ class Cumulative(ResponseFamily):
 
     def unit_deviance(self, data, eta, psi):
         t = Thresholds(self.internal(psi))
-        unit = self._interval(self._latent, Rows(t, data.endog.astype(np.intp)), eta)
+        unit = self._interval(self._latent, CategoryRows(t, data.endog.astype(np.intp)), eta)
         return np.maximum(-2 * unit.logf, 0.0)
 
     def simulate(self, data, eta, psi, rng):

@@ -240,6 +240,15 @@ def get_family(family, link=None) -> ResponseFamily:
     Returns
     -------
     ResponseFamily
+
+    Examples
+    --------
+    >>> import statsmodels.api as sm
+    >>> from sm_multilevel.families.registry import get_family
+    >>> get_family("gamma", "log")
+    Gamma(log)
+    >>> get_family(sm.families.Poisson())
+    Poisson(log)
     """
     link = None if link is None else _get_link(link)
     if isinstance(family, ResponseFamily):

@@ -40,6 +40,14 @@ class ResponseData:
     categories : tuple or None
         Labels of an ordinal response in order, or (failure, success) of a binary one
         that came as two labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sm_multilevel.families.response import ResponseData
+    >>> halves = ResponseData(np.array([0.5, 0.25]), trials=np.array([2.0, 4.0]))
+    >>> halves.endog.tolist(), halves.var_weights is None
+    ([0.5, 0.25], True)
     """
 
     endog: np.ndarray
@@ -76,6 +84,15 @@ class Local(ABC):  # noqa: B024
     psi_info : ndarray, shape (r, r)
         -d2 log f / d psi d psi', summed over rows (for eta of shape (n,) only). Serves as a
         model Hessian only, so an approximation will do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sm_multilevel.families.registry import get_family
+    >>> from sm_multilevel.families.response import ResponseData
+    >>> local = get_family("poisson").bind(ResponseData(np.array([2.0]))).at(np.zeros(1), np.empty(0))
+    >>> local.logf.round(4).tolist(), local.score.tolist(), local.info.tolist()
+    ([-1.6931], [1.0], [1.0])
     """
 
     if TYPE_CHECKING:  # read-only to mypy, so that cached properties may stand for them
@@ -126,6 +143,15 @@ class Response(ABC):
         mean square of `start_eta` for identity, inverse, sqrt and other powers.
     nobs : float
         Rows, frequency weights counted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sm_multilevel.families.registry import get_family
+    >>> from sm_multilevel.families.response import ResponseData
+    >>> response = get_family("gamma", "log").bind(ResponseData(np.array([1.0, 2.0, 4.0])))
+    >>> response.n_psi, response.nobs, response.take(slice(0, 2)).nobs
+    (1, 3.0, 2.0)
     """
 
     n_psi: int = 0
@@ -169,6 +195,18 @@ class ResponseFamily(ABC):
         Whether exp(coefficient) is a ratio of means, or of odds.
     latent_variance : float or None
         Variance of the latent residual where there is one (logit pi^2/3, probit 1, ...).
+    example : float
+        A response that the family can have whatever its parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sm_multilevel.families.registry import get_family
+    >>> family = get_family("poisson")
+    >>> family.name, family.link_name, family.is_discrete, family.log_link
+    ('Poisson', 'log', True, True)
+    >>> family.mean(np.zeros(1), np.empty(0)).tolist()
+    [1.0]
     """
 
     name: str
@@ -181,6 +219,7 @@ class ResponseFamily(ABC):
     log_link: bool = False
     logit_link: bool = False
     latent_variance: float | None = None
+    example: float = 1.0
 
     @abstractmethod
     def check(self, data: ResponseData, what: str) -> None:

@@ -10,10 +10,19 @@ import numpy as np
 
 from sm_multilevel.families.response import Local, Response, ResponseData
 
-__all__ = ["PlainLocal", "RowResponse", "check_common", "refuse", "take_rows", "total_weight", "within"]
+__all__ = [
+    "PlainLocal",
+    "RowResponse",
+    "UnitLocal",
+    "check_common",
+    "refuse",
+    "refuse_trials",
+    "total_weight",
+    "within",
+]
 
 
-def take_rows(data: ResponseData, rows) -> ResponseData:
+def _take_rows(data: ResponseData, rows) -> ResponseData:
     """Some rows of a response's data."""
     arrays = ("endog", "trials", "var_weights", "freq_weights")
     taken: dict[str, Any] = {k: None if (v := getattr(data, k)) is None else v[rows] for k in arrays}
@@ -53,6 +62,38 @@ def check_common(data: ResponseData, what: str) -> None:
         if weights is not None:
             bad = ~(np.isfinite(weights) & (weights > 0 if name == "var_weights" else weights >= 0))
             refuse(bad, weights, f"{name} of {what}", "must be finite and positive", "Drop these rows instead.")
+
+
+def refuse_trials(data: ResponseData, what: str, kind: str) -> None:
+    """Refuse numbers of trials, which a response of this kind does not have."""
+    if data.trials is not None:
+        raise ValueError(f"{what}: {kind} response takes no numbers of trials. Leave out n_trials=.")
+
+
+class UnitLocal(Local):
+    """A `Local` of unit derivatives times weights. Subclasses set ``_unit``, which has them, and ``_weight``."""
+
+    _unit: Any
+    _weight: np.ndarray | float | None
+
+    def _times(self, values):
+        return values if self._weight is None else self._weight * values
+
+    @cached_property
+    def score(self) -> np.ndarray:
+        return self._times(self._unit.score)
+
+    @cached_property
+    def info(self) -> np.ndarray:
+        return self._times(self._unit.info)
+
+    @cached_property
+    def info_slope(self) -> np.ndarray:
+        return self._times(self._unit.info_slope)
+
+    @cached_property
+    def expected_info(self) -> np.ndarray:
+        return self._times(self._unit.expected_info)
 
 
 class PlainLocal(Local):
@@ -96,7 +137,7 @@ class RowResponse(Response):
         """The same response for some rows, a slice or an array of positions."""
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
-        new.data = take_rows(self.data, rows)
+        new.data = _take_rows(self.data, rows)
         for name in self._derived:
             new.__dict__.pop(name, None)
         for name in self._rows:

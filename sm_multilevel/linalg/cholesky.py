@@ -55,7 +55,7 @@ class BlockMatrix:
 
     def matvec(self, x: list[np.ndarray]) -> list[np.ndarray]:
         """``A x`` for right-hand sides of shape (q, m, c) a factor."""
-        out = [block_matvec(a, v) for a, v in zip(self.diag, x, strict=True)]
+        out = [_matvec(a, v) for a, v in zip(self.diag, x, strict=True)]
         for (f, g), a in self.off.items():
             pattern = self.layout.pairs[f, g]
             for i in range(a.shape[0]):
@@ -85,14 +85,14 @@ class BlockMatrix:
         return out
 
 
-def block_matvec(a: np.ndarray, x: np.ndarray) -> np.ndarray:
+def _matvec(a: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Batch of (q, r, m) matrices times (r, m, c) vectors -> (q, m, c)."""
     if a.shape[0] == 1 and a.shape[1] == 1:
         return a[0, 0][None, :, None] * x
     return np.einsum("ijm,jmc->imc", a, x)
 
 
-def block_matvec_t(a: np.ndarray, x: np.ndarray) -> np.ndarray:
+def _matvec_t(a: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Transposed batch times vectors: (q, r, m)', (q, m, c) -> (r, m, c)."""
     if a.shape[0] == 1 and a.shape[1] == 1:
         return a[0, 0][None, :, None] * x
@@ -291,9 +291,9 @@ class BlockCholesky:
             t = np.concatenate([rhs[g].transpose(1, 0, 2).reshape(lay.m[g] * lay.q[g], c) for g in lay.tail_factors])
         mats = {f: self._strip_matrices(f) for f in lay.strips}
         for place, f in enumerate(lay.stages):
-            b[f] = block_matvec(self.inv_low[f], b[f])
+            b[f] = _matvec(self.inv_low[f], b[f])
             for g in lay.stages[place + 1 :]:
-                moved = block_matvec_t(self.links[f, g], b[f])
+                moved = _matvec_t(self.links[f, g], b[f])
                 b[g] = b[g] - np.stack([lay.sums[f, g] @ part for part in moved])
             if t is not None:
                 for r, mat in enumerate(mats[f]):
@@ -308,10 +308,10 @@ class BlockCholesky:
             f = lay.stages[place]
             x = b[f]
             for g in lay.stages[place + 1 :]:
-                x = x - block_matvec(self.links[f, g], b[g][:, lay.pairs[f, g].second])
+                x = x - _matvec(self.links[f, g], b[g][:, lay.pairs[f, g].second])
             if t is not None:
                 x = x - np.stack([mat @ t for mat in mats[f]])
-            b[f] = block_matvec_t(self.inv_low[f], x)
+            b[f] = _matvec_t(self.inv_low[f], x)
         return b
 
     # -- inverse --------------------------------------------------------------------

@@ -123,6 +123,10 @@ class Tail:
         Place of a column in a right-hand side ordered bucket by bucket.
     slots : int
         Length of such a right-hand side (padding included).
+    storage : int
+        Length of the flat storage.
+    identity : ndarray, shape (storage,)
+        Identity matrices, flat: what padding keeps.
     """
 
     offset: dict[int, int]
@@ -165,6 +169,15 @@ class Layout:
         Factors in order of elimination.
     pairs : dict of (a, b) -> PairPattern
         Keys are ordered by elimination.
+    sums : dict of (a, b) -> csr_matrix, shape (m_b, m_a)
+        Of two stages: sums over the levels of a that lie in one of b.
+    strips : dict of a -> TailStrip
+        Of each stage, where there is a tail.
+    strip_remaps : dict of (a, b) -> ndarray
+        Of two stages: the entry of b's strip to which each of a's belongs.
+    tail : Tail or None
+    diag_at, pair_at : dict of g, or (g, h) -> ndarray, shape (q, q, m), or (q_g, q_h, nnz)
+        Where the blocks of tail factors stand in the tail's storage.
     """
 
     m: tuple[int, ...]
@@ -173,7 +186,6 @@ class Layout:
     tail_factors: tuple[int, ...]
     pairs: dict[tuple[int, int], PairPattern]
     sums: dict[tuple[int, int], sparse.csr_matrix]
-    remaps: dict[tuple[int, int, int], np.ndarray]
     strips: dict[int, TailStrip]
     strip_remaps: dict[tuple[int, int], np.ndarray]
     tail: Tail | None
@@ -188,16 +200,9 @@ class Layout:
         return self.tail
 
     @property
-    def order(self) -> tuple[int, ...]:
-        return self.stages + self.tail_factors
-
-    @property
     def n_columns(self) -> int:
+        """Columns of Z."""
         return sum(m * q for m, q in zip(self.m, self.q, strict=True))
-
-    def keys(self):
-        """Pairs of factors in order of elimination."""
-        return list(self.pairs)
 
 
 def _pair_pattern(a, b, ma, mb):
@@ -292,14 +297,11 @@ def build_layout(codes, m, q, names=None, dense_budget=None):
         else:
             pairs[i, j], places[i, j] = _swap(*found[j, i], m[i])
 
-    sums, remaps = {}, {}
+    sums = {}
     for i, j in combinations(stages, 2):
         pattern = pairs[i, j]
         ones = np.ones(m[i])
         sums[i, j] = sparse.csr_matrix((ones, (pattern.second, pattern.first)), shape=(m[j], m[i]))
-        # Stage i's blocks with a later factor h, seen from its parent in j.
-        for h in order[order.index(j) + 1 :]:
-            remaps[i, j, h] = _remap(pairs[i, h], pattern.second, pairs[j, h], m[h])
 
     tail = None
     strips, strip_remaps, diag_at, pair_at = {}, {}, {}, {}
@@ -318,10 +320,7 @@ def build_layout(codes, m, q, names=None, dense_budget=None):
         for g, h in combinations(tail_factors, 2):
             p = pairs[g, h]
             pair_at[g, h] = tail.at(cols[g][:, p.first][:, None], cols[h][:, p.second][None, :])
-    layout = Layout(
-        tuple(m), tuple(q), stages, tail_factors, pairs, sums, remaps, strips, strip_remaps,
-        tail, diag_at, pair_at,
-    )  # fmt: skip
+    layout = Layout(tuple(m), tuple(q), stages, tail_factors, pairs, sums, strips, strip_remaps, tail, diag_at, pair_at)
     return layout, places
 
 
@@ -330,11 +329,6 @@ def _swap(pattern, rows, m_new_first):
     rank = np.empty_like(order)
     rank[order] = np.arange(order.shape[0])
     return PairPattern(pattern.second[order], pattern.first[order]), rank[rows]
-
-
-def _remap(fine, parent, coarse, mh):
-    key = coarse.first.astype(np.int64) * mh + coarse.second
-    return np.searchsorted(key, parent[fine.first].astype(np.int64) * mh + fine.second)
 
 
 def _build_tail(stages, tail_factors, pairs, m, q, names, budget):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
+from patsy.design_info import DesignMatrix
 from patsy.eval import EvalEnvironment
-from statsmodels.base.model import LikelihoodModel
 from statsmodels.tools.sm_exceptions import ConvergenceWarning, ValueWarning
 
 from sm_multilevel.checks import (
@@ -22,10 +24,17 @@ from sm_multilevel.checks import (
 from sm_multilevel.design.from_arrays import design_from_arrays
 from sm_multilevel.design.from_formula import design_from_formula
 from sm_multilevel.design.response import Reading, ResponseReader
+from sm_multilevel.design.tool_matrix import plain_formula, take_apart
 from sm_multilevel.design.values import check_weights
+from sm_multilevel.host import Frame, LikelihoodModel
+from sm_multilevel.postestimation.prediction.predict import fixed_columns
 from sm_multilevel.random_effects import RandomEffects, constant_column
 
-__all__ = ["MultilevelModel"]
+__all__ = ["Covariance", "Model", "MultilevelModel"]
+
+Model = TypeVar("Model", bound="MultilevelModel")
+# One structure for all random terms, one a term, or one a grouping factor.
+Covariance: TypeAlias = "str | Sequence[str] | Mapping[str, str]"
 
 # statsmodels' own machinery passes these; they have no meaning here.
 _HOSTS = ("missing_idx", "model_spec", "formula", "use_sqrt", "use_sparse")
@@ -50,28 +59,30 @@ class MultilevelModel(LikelihoodModel):
     _options: tuple[str, ...] = ()
     _residual = "residual variance"
     _formula_max_endog = 1
-    # Filled by `from_formula`; a model from arrays has none.
-    formula: str | None = None
+    # As the user wrote it. Filled by `from_formula`; a model from arrays has none.
+    full_formula: str | None = None
+    source: pd.DataFrame | None = None
+    fit: Callable[..., Any]  # of each subclass
     _settings: dict = {}
 
     def __init__(
         self,
-        endog,
-        exog=None,
-        groups=None,
-        exog_re=None,
-        exog_vc=None,
+        endog: Any,
+        exog: Any = None,
+        groups: Any = None,
+        exog_re: Any = None,
+        exog_vc: Any = None,
         *,
-        random=None,
-        covariance="unstructured",
-        offset=None,
-        var_weights=None,
-        freq_weights=None,
-        missing="none",
-        hasconst=None,
-        design=None,
-        **kwargs,
-    ):
+        random: Any = None,
+        covariance: Covariance = "unstructured",
+        offset: Any = None,
+        var_weights: Any = None,
+        freq_weights: Any = None,
+        missing: str = "none",
+        hasconst: bool | None = None,
+        design: Any = None,
+        **kwargs: Any,
+    ) -> None:
         for name in _HOSTS:
             kwargs.pop(name, None)
         self._own, self._reader = self._read_options(kwargs)
@@ -133,7 +144,8 @@ class MultilevelModel(LikelihoodModel):
         self.group_names = [t.name or t.group for t in design.terms]
         self.is_component = [t.is_component for t in design.terms]
         self._init_keys = ["random", "offset", "var_weights", "freq_weights", *self._own]
-        self._data_attr.extend(["design", "effects", "random", "offset", "var_weights", "freq_weights", "data.frame"])
+        self._data_attr.extend(["design", "effects", "random", "offset", "var_weights", "freq_weights"])
+        self._data_attr.extend(["data.frame", "source"])
         if not plain:
             # For statsmodels, which makes models from `endog` as it is here: nothing is to be read again,
             # and the exposure is in the offset.
@@ -230,24 +242,24 @@ class MultilevelModel(LikelihoodModel):
 
     @classmethod
     def from_formula(
-        cls,
-        formula,
-        data,
-        groups=None,
-        re_formula=None,
-        vc_formula=None,
-        subset=None,
+        cls: type[Model],
+        formula: str,
+        data: Frame,
+        groups: Any = None,
+        re_formula: str | dict[str, str] | None = None,
+        vc_formula: dict[str, str] | None = None,
+        subset: Any = None,
         *,
-        covariance="unstructured",
-        offset=None,
-        var_weights=None,
-        freq_weights=None,
-        missing="drop",
-        eval_env=None,
-        drop_cols=None,
-        use_sqrt=True,
-        **kwargs,
-    ):
+        covariance: Covariance = "unstructured",
+        offset: Any = None,
+        var_weights: Any = None,
+        freq_weights: Any = None,
+        missing: str = "drop",
+        eval_env: int | EvalEnvironment | None = None,
+        drop_cols: Sequence[str] | None = None,
+        use_sqrt: bool = True,
+        **kwargs: Any,
+    ) -> Model:
         """Create a model from a formula and a data frame.
 
         Parameters
@@ -328,12 +340,18 @@ class MultilevelModel(LikelihoodModel):
         }  # fmt: skip
         design, frame = design_from_formula(formula, data, env, subset=subset, reader=reader, **settings)
         model = cls(None, None, design=design, **own, **kwargs)
-        model.formula = formula
+        model.full_formula = formula
         model._settings = {name: _cut(value, data, frame, subset) for name, value in settings.items()}
-        model.data.frame = frame
+        model._remember(frame)
         return model
 
-    def with_response(self, endog):
+    def _remember(self, frame: pd.DataFrame | None) -> None:
+        """Keep the user's data: all rows as `source`, and those of the fit where statsmodels has them."""
+        self.source = frame
+        kept = self.design.kept
+        self.data.frame = frame if frame is None or kept is None else frame[kept]
+
+    def with_response(self: Model, endog: Any) -> Model:
         """The same model with another response; shape (n,) for the rows used.
 
         Numbers are taken as those of ``model.endog``: values, proportions of the trials, or
@@ -346,16 +364,20 @@ class MultilevelModel(LikelihoodModel):
         design = replace(old, endog=reading.endog, n_trials=reading.n_trials, categories=reading.categories)
         return self.with_design(design)
 
-    def with_design(self, design):
+    def on_design(self, design):
+        """A model with this one's options on another design, whatever its columns and random terms."""
+        return type(self)(None, None, design=design, **self._own)
+
+    def with_design(self: Model, design: Any) -> Model:
         """The same model on other rows; their columns are those that the fit used."""
-        model = type(self)(None, None, design=design, **self._own)
+        model = self.on_design(design)
         # The design has lost the columns that were dropped; new data have them.
         model.all_exog_names, model.kept_columns = self.all_exog_names, self.kept_columns
-        model.formula, model._settings = self.formula, self._settings
-        model.data.frame = getattr(self.data, "frame", None)
+        model.full_formula, model._settings = self.full_formula, self._settings
+        model.source, model.data.frame = self.source, getattr(self.data, "frame", None)
         return model
 
-    def updated(self, formula, data, changes, env):
+    def updated(self: Model, formula: str, data: Frame | None, changes: dict[str, Any], env: Any) -> Model:
         """A model with another formula or options on this model's data."""
         changes = {**self._own, **changes}
         own, reader = self._read_options(changes)
@@ -364,20 +386,43 @@ class MultilevelModel(LikelihoodModel):
         env = env.with_outer_namespace(self.recipe.namespace)
         if data is None:
             self.require_data("update() without new data")
-            data = self.data.frame
+            data = self.source
         design, frame = design_from_formula(formula, data, env, reader=reader, **settings)
         model = type(self)(None, None, design=design, **own)
-        model.formula, model._settings, model.data.frame = formula, settings, frame
+        model.full_formula, model._settings = formula, settings
+        model._remember(frame)
         return model
+
+    @property
+    def formula(self) -> str | None:
+        """The response and the fixed part, as patsy and the tools around statsmodels read them; None without a formula.
+
+        As in statsmodels' MixedLM, random terms are not in it. Levels and knots are written out where patsy would find
+        others in other data. Offsets and the logarithm of an exposure are one last term, ``I(...)``, whose coefficient
+        `predict` knows to be 1. `full_formula` is what the user wrote.
+        """
+        if self.full_formula is None or self.recipe is None:
+            return None
+        return plain_formula(self.recipe, getattr(getattr(self.data, "frame", None), "columns", ()))
+
+    def _population_columns(self, exog: Any) -> tuple[np.ndarray, Any]:
+        """Columns of the fixed part of an array, and the offset where patsy has built it from `formula`."""
+        if exog is None:
+            return self.exog, 0.0
+        if self.recipe is not None and isinstance(exog, DesignMatrix):
+            self.require_data("predict() with a matrix built from model.formula")
+            exog, offset = take_apart(exog, self.recipe, self.data.frame)
+            return exog[:, self.kept_columns], offset
+        return fixed_columns(self, exog)[0], 0.0
 
     @property
     def ngroups(self) -> dict[str, int]:
         """Number of levels of each grouping factor."""
         return {name: len(levels) for name, levels in zip(self.group_names, self.levels, strict=True)}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         groups = ", ".join(f"{name}: {count}" for name, count in self.ngroups.items())
-        return f"<{type(self).__name__}: {self.formula or self.endog_names}; groups {groups}>"
+        return f"<{type(self).__name__}: {self.full_formula or self.endog_names}; groups {groups}>"
 
 
 def _cut(value, data, frame, subset):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sm_multilevel._compat import one_blas_thread
 from sm_multilevel.checks import (
+    check_disp,
     check_fit_options,
     start_packed,
 )
@@ -24,8 +28,10 @@ from sm_multilevel.objectives.marginal import MarginalObjective
 from sm_multilevel.objectives.modes import NoModeError
 from sm_multilevel.objectives.rows import Rows, bind_rows
 from sm_multilevel.objectives.space import JointSpace
+from sm_multilevel.postestimation.prediction.predict_glm import at_linear, kind_of
 from sm_multilevel.postestimation.robust.sandwich import check_robust, robust_result
 from sm_multilevel.postestimation.wald.df import check_df
+from sm_multilevel.progress import Progress
 from sm_multilevel.statsmodels_results.generalized import MixedGLMResults, MixedGLMResultsWrapper
 from sm_multilevel.wording import suggest
 
@@ -52,11 +58,13 @@ class GeneralizedModel(MultilevelModel):
     family: ResponseFamily
     _options: tuple[str, ...] = ("exposure", "n_trials")
 
-    def __init__(self, endog, exog=None, groups=None, exog_re=None, exog_vc=None, **kwargs):
+    def __init__(
+        self, endog: Any, exog: Any = None, groups: Any = None, exog_re: Any = None, exog_vc: Any = None, **kwargs: Any
+    ) -> None:
         super().__init__(endog, exog, groups, exog_re, exog_vc, **kwargs)
         self.data.param_names = [*self.design.exog_names, *self.family.psi_names]
         self.k_extra = len(self.family.psi_names)  # statsmodels' name of the number of parameters after beta
-        self._bound_rows = None
+        self._bound_rows: _Bound | None = None
         self._data_attr.extend(["response", "_bound_rows"])
 
     def _family_of(self, design) -> ResponseFamily:
@@ -96,7 +104,7 @@ class GeneralizedModel(MultilevelModel):
             self._bound_rows = _Bound(rows, response, change, centre, order)
         return self._bound_rows
 
-    def rebound(self, endog):
+    def rebound(self, endog: np.ndarray) -> GeneralizedModel:
         """The model with other numbers as its response, on the rows as they are sorted and standardised.
 
         Parameters
@@ -134,7 +142,7 @@ class GeneralizedModel(MultilevelModel):
         bound = self.bound()
         return JointSpace(self.effects, bound.change, self.family, self.response.n_psi, bound.centre)
 
-    def objective(self, nAGQ=1) -> MarginalObjective:
+    def objective(self, nAGQ: int | str = 1) -> MarginalObjective:
         """The deviance as a function of beta, psi and theta in standardised columns, with its exact gradient.
 
         Parameters
@@ -150,19 +158,19 @@ class GeneralizedModel(MultilevelModel):
 
     def fit(
         self,
-        start_params=None,
-        nAGQ=1,
-        method="newton",
-        maxiter=100,
-        cov_type="nonrobust",
-        cov_kwds=None,
-        use_t=None,
-        df=None,
-        disp=False,
-        callback=None,
-        alpha=0.05,
-        **kwargs,
-    ):
+        start_params: Any = None,
+        nAGQ: int | str = 1,
+        method: str | Sequence[str] = "newton",
+        maxiter: int = 100,
+        cov_type: str = "nonrobust",
+        cov_kwds: dict[str, Any] | None = None,
+        use_t: bool | None = None,
+        df: str | None = None,
+        disp: bool | None = None,
+        callback: Callable[[np.ndarray], object] | None = None,
+        alpha: float = 0.05,
+        **kwargs: Any,
+    ) -> MixedGLMResults:
         """Estimate the model by maximum likelihood; the model itself is not changed.
 
         Parameters
@@ -191,8 +199,10 @@ class GeneralizedModel(MultilevelModel):
             t instead of normal distributions.
         df : {"residual", "normal"}, optional
             The same by the linear model's name of the option; its others do not exist here.
-        disp : bool
-            Print the record of the fit.
+        disp : bool, optional
+            None (default): a fit that takes more than five seconds shows on stderr how far it is, where that is a
+            terminal or a notebook. True: it does so at once and anywhere, and prints a line about the fit at its
+            end. False: nothing.
         callback : callable, optional
             Called with the parameters after every iteration.
         alpha : float
@@ -210,12 +220,15 @@ class GeneralizedModel(MultilevelModel):
         began = time.perf_counter()
         self.require_data("fit()")
         method, maxiter, use_t, alpha = check_fit_options(method, maxiter, use_t, alpha, kwargs)
+        disp = check_disp(disp)
         points = check_nagq(nAGQ, self)
         robust = check_robust(self, cov_type, cov_kwds, nAGQ=points, use_t=use_t, df=df)
         _, use_t = check_df(df, use_t, linear=False)
         start = start_packed(start_params, self.k_fixed, self.response.n_psi, self.effects.n_params)
-        with one_blas_thread():
-            fitted = fit_marginal(self, points, method=method, start=start, maxiter=maxiter, callback=callback)
+        with one_blas_thread(), Progress("fit", disp, unit="evaluations") as progress:
+            fitted = fit_marginal(
+                self, points, method=method, start=start, maxiter=maxiter, callback=callback, watch=progress.evaluated
+            )
             record = fitted.record = replace(fitted.record, seconds=time.perf_counter() - began)
             self._report(record, disp, fitted.warnings)
             result = MixedGLMResults(self, fitted, use_t=use_t, start_params=start_params, alpha=alpha)
@@ -231,10 +244,12 @@ class GeneralizedModel(MultilevelModel):
                 f"{p + r + k} elements (result.params_packed)."
             )
         if not np.isfinite(params).all():
-            raise ValueError("params has elements that are not finite.")
+            raise ValueError(
+                "params has elements that are not finite; give finite numbers, as in result.params_packed."
+            )
         return params[:p], params[p : p + r], params[p + r :]
 
-    def loglike(self, params, nAGQ=1):
+    def loglike(self, params: ArrayLike, nAGQ: int | str = 1) -> float:
         """Log-likelihood at any beta, psi and theta.
 
         Parameters
@@ -248,6 +263,15 @@ class GeneralizedModel(MultilevelModel):
         -------
         float
             -inf where the likelihood does not exist.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import cbpp
+        >>> cows = cbpp.load_pandas().data
+        >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+        >>> round(res.model.loglike(res.params_packed), 4)
+        -92.0263
         """
         point = self._unpack(params)
         objective = self._user_objective(nAGQ)
@@ -258,14 +282,56 @@ class GeneralizedModel(MultilevelModel):
                 return -np.inf
         return value if np.isfinite(value) else -np.inf
 
-    def score(self, params, nAGQ=1):
-        """Gradient of `loglike`; shape (p + r + k,)."""
+    def score(self, params: ArrayLike, nAGQ: int | str = 1) -> np.ndarray:
+        """Gradient of `loglike`; shape (p + r + k,).
+
+        Parameters
+        ----------
+        params : array_like
+            As in `loglike`.
+        nAGQ : int or "auto"
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray, shape (p + r + k,)
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import cbpp
+        >>> cows = cbpp.load_pandas().data
+        >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+        >>> bool(abs(res.model.score(res.params_packed)).max() < 1e-3)
+        True
+        """
         point = self._unpack(params)
         with one_blas_thread():
             return -0.5 * self._user_objective(nAGQ).user_gradient(*point)
 
-    def hessian(self, params, nAGQ=1):
-        """Hessian of `loglike`, by central differences of the exact `score`."""
+    def hessian(self, params: ArrayLike, nAGQ: int | str = 1) -> np.ndarray:
+        """Hessian of `loglike`, by central differences of the exact `score`.
+
+        Parameters
+        ----------
+        params : array_like
+            As in `loglike`.
+        nAGQ : int or "auto"
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray, shape (p + r + k, p + r + k)
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import cbpp
+        >>> cows = cbpp.load_pandas().data
+        >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+        >>> res.model.hessian(res.params_packed).shape
+        (5, 5)
+        """
         self._unpack(params)
         params = np.asarray(params, dtype=float)
         objective = self._user_objective(nAGQ)
@@ -284,25 +350,35 @@ class GeneralizedModel(MultilevelModel):
             raise ValueError("nAGQ must be 1 or more here: with nAGQ=0 beta is no argument of the likelihood.")
         return objective_of(self, points)
 
-    def predict(self, params, exog=None, which="mean"):
+    def predict(self, params: ArrayLike, exog: ArrayLike | None = None, which: str | None = None) -> np.ndarray:
         """Population values at a random effect of zero (without offset), for an array of columns.
 
         Parameters
         ----------
         params : array_like, shape (p + r,)
         exog : array_like, shape (m, p), optional
-            Default the model's own.
-        which : {"mean", "linear"}
+            Default the model's own. A matrix that patsy has built from `formula` holds the offset, which
+            is then added; it is checked against the data of the fit.
+        which : {"mean", "linear", "prob"}, optional
+            Default as of the result's method: "prob" of an ordinal model, else "mean".
 
         Returns
         -------
-        ndarray, shape (m,)
+        ndarray, shape (m,), or (m, K) of probabilities
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import cbpp
+        >>> cows = cbpp.load_pandas().data
+        >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+        >>> res.model.predict(res.params)[:2].round(3).tolist()
+        [0.198, 0.084]
         """
+        kind = kind_of(self.family, which=which)
         params = np.asarray(params, dtype=float)
-        exog = self.exog if exog is None else np.asarray(exog, dtype=float)
-        p = self.k_fixed
-        eta = exog @ params[: exog.shape[-1]]
-        return eta if which == "linear" else self.family.mean(eta, params[p:])
+        exog, offset = self._population_columns(exog)
+        return at_linear(self.family, params[self.k_fixed :], kind, exog @ params[: self.k_fixed] + offset)
 
 
 class MixedGLM(GeneralizedModel):
@@ -386,6 +462,7 @@ class MENegBin(GeneralizedModel):
     True
     """
 
+    loglike_method: str
     _options = ("exposure",)
     _residual = "dispersion alpha"
 
@@ -431,6 +508,7 @@ class MEOLogit(GeneralizedModel):
     -81.565
     """
 
+    distr: str
     _options = ()
     _residual = ""
 

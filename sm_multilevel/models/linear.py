@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sm_multilevel._compat import one_blas_thread
 from sm_multilevel.checks import (
+    check_disp,
     check_fit_options,
     check_flag,
     check_not_exact,
@@ -18,11 +22,12 @@ from sm_multilevel.covariance import Diagonal
 from sm_multilevel.estimation.fit import estimate
 from sm_multilevel.mixedlm_options import check_host_options, free_pattern, start_values
 from sm_multilevel.models.base import MultilevelModel
-from sm_multilevel.objectives.crossprod import cross_products
+from sm_multilevel.objectives.crossprod import GaussianData, cross_products
 from sm_multilevel.objectives.linear import LinearObjective
 from sm_multilevel.objectives.unprofiled import hessian, loglike, score
 from sm_multilevel.postestimation.robust.sandwich import check_robust, robust_result
 from sm_multilevel.postestimation.wald.df import check_df
+from sm_multilevel.progress import Progress
 from sm_multilevel.statsmodels_results.linear import MixedLMResults, MixedLMResultsWrapper
 
 __all__ = ["MixedLM"]
@@ -77,17 +82,28 @@ class MixedLM(MultilevelModel):
     (10.4673, 1.5458)
     """
 
-    def __init__(self, endog, exog=None, groups=None, exog_re=None, exog_vc=None, **kwargs):
+    def __init__(
+        self, endog: Any, exog: Any = None, groups: Any = None, exog_re: Any = None, exog_vc: Any = None, **kwargs: Any
+    ) -> None:
         super().__init__(endog, exog, groups, exog_re, exog_vc, **kwargs)
-        self._cross = None
+        self._cross: GaussianData | None = None
         self._data_attr.append("_cross")
 
-    def cross_products(self):
+    def cross_products(self) -> GaussianData:
         """The sums that the likelihood needs of the data, made once.
 
         Returns
         -------
         GaussianData
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> round(res.model.cross_products().nobs)
+        180
         """
         if self._cross is None:
             with one_blas_thread():
@@ -124,20 +140,20 @@ class MixedLM(MultilevelModel):
 
     def fit(
         self,
-        start_params=None,
-        reml=True,
-        method="newton",
-        maxiter=100,
-        cov_type="nonrobust",
-        cov_kwds=None,
-        use_t=None,
-        df=None,
-        disp=False,
-        callback=None,
-        alpha=0.05,
-        free=None,
-        **kwargs,
-    ):
+        start_params: Any = None,
+        reml: bool = True,
+        method: str | Sequence[str] = "newton",
+        maxiter: int = 100,
+        cov_type: str = "nonrobust",
+        cov_kwds: dict[str, Any] | None = None,
+        use_t: bool | None = None,
+        df: str | None = None,
+        disp: bool | None = None,
+        callback: Callable[[np.ndarray], object] | None = None,
+        alpha: float = 0.05,
+        free: Any = None,
+        **kwargs: Any,
+    ) -> MixedLMResults:
         """Estimate the model; the model itself is not changed.
 
         Parameters
@@ -165,8 +181,10 @@ class MixedLM(MultilevelModel):
         df : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
             Degrees of freedom of t and F tests and of intervals; see ``result.with_df``. Default
             as `use_t` says.
-        disp : bool
-            Print the record of the fit.
+        disp : bool, optional
+            None (default): a fit that takes more than five seconds shows on stderr how far it is, where that is a
+            terminal or a notebook. True: it does so at once and anywhere, and prints a line about the fit at its
+            end. False: nothing.
         callback : callable, optional
             Called with theta after every iteration.
         alpha : float
@@ -206,12 +224,14 @@ class MixedLM(MultilevelModel):
                 start_params, reml, method, maxiter, cov_type, cov_kwds, use_t, df, disp, callback, alpha, **kwargs
             )
         method, maxiter, use_t, alpha = check_fit_options(method, maxiter, use_t, alpha, kwargs)
+        disp = check_disp(disp)
         reml = check_flag("reml", reml)
         robust = check_robust(self, cov_type, cov_kwds, reml=reml, use_t=use_t, df=df)
         df, use_t = check_df(df, use_t, reml=reml, cov_type=cov_type, layout=self.effects.layout)
         start = start_theta(start_values(start_params, self.random), self.k_fixed, self.effects.n_params)
-        with one_blas_thread():
+        with one_blas_thread(), Progress("fit", disp, unit="evaluations") as progress:
             objective = self.objective(reml)
+            objective.watch = progress.evaluated
             record = estimate(objective, method=method, start=start, maxiter=maxiter, callback=callback)
             state = objective.standard_state(record.theta_standard)
             record = replace(record, seconds=time.perf_counter() - began)
@@ -222,13 +242,13 @@ class MixedLM(MultilevelModel):
         wrapped = MixedLMResultsWrapper(result)
         return wrapped if df is None else wrapped.with_df(df)
 
-    def with_free(self, free, start_params=None):
+    def with_free(self, free: Any, start_params: Any = None) -> MixedLM:
         """The model in which what statsmodels' mask `free` has as 0 is zero; see `fit`."""
         design = free_pattern(self.design, free, start_params)
         if design is self.design:
             return self
         model = self.with_design(design)
-        if model.formula is not None:
+        if model.full_formula is not None:
             model._settings = dict(model._settings, covariance=Diagonal.name)
         return model
 
@@ -247,12 +267,14 @@ class MixedLM(MultilevelModel):
                 f"{p + 1 + k} elements (result.params_packed)."
             )
         if not np.isfinite(params).all():
-            raise ValueError("params has elements that are not finite.")
+            raise ValueError(
+                "params has elements that are not finite; give finite numbers, as in result.params_packed."
+            )
         if not params[p] > 0:
-            raise ValueError(f"sigma^2 must be positive, not {params[p]:g}.")
+            raise ValueError(f"params: sigma^2, the element after beta, must be positive, not {params[p]:g}.")
         return params[:p], params[p], params[p + 1 :]
 
-    def loglike(self, params, reml=False):
+    def loglike(self, params: ArrayLike, reml: bool = False) -> float:
         """Log-likelihood at any beta, sigma^2 and theta.
 
         Parameters
@@ -270,32 +292,93 @@ class MixedLM(MultilevelModel):
         ------
         ValueError
             If params has another length.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit(reml=False)
+        >>> round(res.model.loglike(res.params_packed), 3), round(float(res.llf), 3)
+        (-875.97, -875.97)
         """
         beta, sigma2, theta = self._unpack(params)
         return loglike(self.objective(reml), beta, sigma2, theta)
 
-    def score(self, params, reml=False):
-        """Gradient of `loglike`; shape (p + 1 + k,)."""
+    def score(self, params: ArrayLike, reml: bool = False) -> np.ndarray:
+        """Gradient of `loglike`; shape (p + 1 + k,).
+
+        Parameters
+        ----------
+        params : array_like
+            As in `loglike`.
+        reml : bool
+            Of the restricted likelihood.
+
+        Returns
+        -------
+        ndarray, shape (p + 1 + k,)
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit(reml=False)
+        >>> bool(abs(res.model.score(res.params_packed)).max() < 1e-3)
+        True
+        """
         beta, sigma2, theta = self._unpack(params)
         return score(self.objective(reml), beta, sigma2, theta)
 
-    def hessian(self, params, reml=False):
-        """Hessian of `loglike`, by central differences of the exact `score`."""
+    def hessian(self, params: ArrayLike, reml: bool = False) -> np.ndarray:
+        """Hessian of `loglike`, by central differences of the exact `score`.
+
+        Parameters
+        ----------
+        params : array_like
+            As in `loglike`.
+        reml : bool
+            Of the restricted likelihood.
+
+        Returns
+        -------
+        ndarray, shape (p + 1 + k, p + 1 + k)
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit(reml=False)
+        >>> res.model.hessian(res.params_packed).shape
+        (6, 6)
+        """
         beta, sigma2, theta = self._unpack(params)
         return hessian(self.objective(reml), beta, sigma2, theta)
 
-    def predict(self, params, exog=None):
+    def predict(self, params: ArrayLike, exog: ArrayLike | None = None) -> np.ndarray:
         """Population values X beta (without offset) for an array of columns.
 
         Parameters
         ----------
         params : array_like, shape (p,)
         exog : array_like, shape (m, p), optional
-            Default the model's own.
+            Default the model's own. A matrix that patsy has built from `formula` holds the offset, which
+            is then added; it is checked against the data of the fit.
 
         Returns
         -------
         ndarray, shape (m,)
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> res.model.predict(res.params)[:2].round(2).tolist()
+        [251.41, 261.87]
         """
-        exog = self.exog if exog is None else np.asarray(exog, dtype=float)
-        return exog @ np.asarray(params, dtype=float)[: exog.shape[-1]]
+        exog, offset = self._population_columns(exog)
+        return exog @ np.asarray(params, dtype=float)[: self.k_fixed] + offset

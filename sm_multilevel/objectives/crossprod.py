@@ -233,6 +233,18 @@ def cross_products(
     Returns
     -------
     GaussianData
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> from sm_multilevel.objectives.crossprod import cross_products
+    >>> design = res.model.design
+    >>> products = cross_products(design.endog, design.exog, res.model.effects)
+    >>> products.nobs, products.p
+    (180.0, 2)
     """
     weights = combined_weights(var_weights, freq_weights)
     rows = rows or slice(0, y.shape[0])

@@ -20,6 +20,7 @@ import numpy as np
 from sm_multilevel.linalg.cholesky import BlockCholesky
 from sm_multilevel.linalg.small import congruence, level_gram
 from sm_multilevel.objectives.crossprod import GaussianData
+from sm_multilevel.objectives.slopes import covariance_slopes, curved_part, working_variates
 
 __all__ = ["GaussianDeviance", "GaussianState", "PerfectFitError"]
 
@@ -167,20 +168,8 @@ class GaussianState:
         return self.inverse.level_products(lams, self.data.zz)
 
     def slopes(self) -> list[np.ndarray]:
-        """Derivative of the deviance in each factor's relative covariance G, shape (q, q).
-
-        From dev/dLambda = 2 Q Lambda, by least squares: what is outside the range of
-        Lambda is not seen here. Call it where every Lambda has full rank.
-        """
-        out = []
-        for gamma, lam in zip(self.gammas, self.lams, strict=True):
-            try:
-                inverse = np.linalg.inv(lam)
-            except np.linalg.LinAlgError:
-                inverse = np.linalg.pinv(lam, rcond=1e-13)
-            q = 0.5 * gamma @ inverse
-            out.append(0.5 * (q + q.T))
-        return out
+        """Derivative of the deviance in each factor's relative covariance G, where Lambda has full rank; (q, q)."""
+        return covariance_slopes(self.gammas, self.lams)
 
     def curvature(self, basis) -> np.ndarray:
         """Average-information approximation of the Hessian in theta.
@@ -195,12 +184,7 @@ class GaussianState:
         basis : sequence of (factor, ndarray of shape (q, q))
             dLambda/dtheta_j.
         """
-        k = len(basis)
-        sizes = [e.shape for e in self.e]
-        c = [np.zeros((q, m, k)) for q, m in sizes]
-        for j, (f, b) in enumerate(basis):
-            lam = self.lams[f]
-            c[f][:, :, j] = (b @ lam.T + lam @ b.T) @ self.e[f]
+        c = working_variates(basis, self.lams, self.e)
         ac = self.data.zz.matvec(c)
         low = [_apply(lam.T, a) for lam, a in zip(self.lams, ac, strict=True)]
         solved = self.chol.solve(low)
@@ -211,12 +195,7 @@ class GaussianState:
             cx = sum(np.einsum("qmk,qmp->kp", x, y) for x, y in zip(c, ex, strict=True))
             products -= cx @ cx.T
         ce = sum(np.einsum("qmk,qm->k", x, y) for x, y in zip(c, self.e, strict=True))
-        hess = (products - np.outer(ce, ce) / self.rss) / self.sigma2
-        for f, slope in enumerate(self.slopes()):
-            here = [j for j, (g, _) in enumerate(basis) if g == f]
-            b = np.stack([basis[j][1] for j in here])
-            exact = b.reshape(len(here), -1) @ (slope @ b).reshape(len(here), -1).T
-            hess[np.ix_(here, here)] += 2.0 * exact
+        hess = (products - np.outer(ce, ce) / self.rss) / self.sigma2 + curved_part(basis, self.slopes())
         return 0.5 * (hess + hess.T)
 
     # -- solution -------------------------------------------------------------------

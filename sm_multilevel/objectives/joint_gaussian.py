@@ -12,7 +12,8 @@ import numpy as np
 
 from sm_multilevel.objectives.gaussian import PerfectFitError
 from sm_multilevel.objectives.linear import LinearObjective
-from sm_multilevel.objectives.point import Point
+from sm_multilevel.objectives.point import NOWHERE, Point
+from sm_multilevel.objectives.slopes import covariance_slopes, curved_part
 
 __all__ = ["JointGaussian"]
 
@@ -36,17 +37,16 @@ class JointGaussian:
     def point(self, z: np.ndarray) -> Point:
         """Value, gradient and model Hessian at (theta, log sigma)."""
         theta, log_sigma = z[:-1], z[-1]
-        nothing = Point(np.inf, _nothing, _nothing)
         if not (np.isfinite(z).all() and abs(log_sigma) < 300.0):
-            return nothing
+            return NOWHERE
         try:
             state = self.objective.standard_state(theta)
         except (np.linalg.LinAlgError, PerfectFitError):
-            return nothing
+            return NOWHERE
         n, sigma2 = state.deviance.df, np.exp(2.0 * log_sigma)
         value = state.value + n * (2.0 * log_sigma - np.log(state.sigma2) - 1.0) + state.rss / sigma2
         if not np.isfinite(value):
-            return nothing
+            return NOWHERE
         return Point(
             float(value),
             lambda: np.append(self._theta_gradient(state, sigma2), 2.0 * (n - state.rss / sigma2)),
@@ -69,33 +69,15 @@ class JointGaussian:
         """
         basis, pull = self.objective.effects.basis, self._pull(state)
         k, s2 = len(basis), state.sigma2
-        profiled = _exact(basis, state.slopes())
+        profiled = curved_part(basis, state.slopes())
         products = (state.curvature(basis) - profiled) * s2 + np.outer(pull, pull) / state.rss
         change = 1.0 / s2 - 1.0 / sigma2
         gammas = [
             gamma + 2.0 * change * e @ u.T for gamma, e, u in zip(state.gammas, state.e, state.modes, strict=True)
         ]
-        slopes = [_symmetric(0.5 * g @ np.linalg.pinv(lam, rcond=1e-13)) for g, lam in zip(gammas, state.lams)]
+        curved = curved_part(basis, covariance_slopes(gammas, state.lams))
         out = np.empty((k + 1, k + 1))
-        out[:k, :k] = products * max(2.0 / sigma2 - 1.0 / s2, 0.5 / sigma2) + _exact(basis, slopes)
+        out[:k, :k] = products * max(2.0 / sigma2 - 1.0 / s2, 0.5 / sigma2) + curved
         out[:k, k] = out[k, :k] = 2.0 * pull / sigma2
         out[k, k] = 4.0 * state.rss / sigma2
-        return _symmetric(out)
-
-
-def _exact(basis, slopes):
-    """Second derivatives through G = Lambda Lambda', given those of the deviance in G."""
-    out = np.zeros((len(basis), len(basis)))
-    for j, (f, b) in enumerate(basis):
-        for k, (g, c) in enumerate(basis):
-            if f == g:
-                out[j, k] = 2.0 * np.sum(b * (slopes[f] @ c))
-    return out
-
-
-def _symmetric(a):
-    return 0.5 * (a + a.T)
-
-
-def _nothing():
-    raise RuntimeError("no derivatives where the objective does not exist")
+        return 0.5 * (out + out.T)

@@ -34,6 +34,16 @@ class Parts:
         In Lambda, other than through the modes and H; or the share of each level.
     psi : ndarray, shape (r,) or (r, n)
         In psi, other than through the modes and H; or the share of each row.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import cbpp
+    >>> cows = cbpp.load_pandas().data
+    >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+    >>> parts = res.model.objective().state(res.record.theta_standard).integral.parts()
+    >>> parts.eta.shape, len(parts.lams)
+    ((56,), 1)
     """
 
     h: BlockMatrix
@@ -50,6 +60,16 @@ class Integral:
     ----------
     value : float
         log L.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import cbpp
+    >>> cows = cbpp.load_pandas().data
+    >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+    >>> integral = res.model.objective().state(res.record.theta_standard).integral
+    >>> round(integral.value, 4)
+    -92.0263
     """
 
     value: float
@@ -81,5 +101,25 @@ class _Laplace(Integral):
 
 
 def laplace(mode: Mode) -> Integral:
-    """log L by Laplace's approximation, at a mode."""
+    """log L by Laplace's approximation, at a mode.
+
+    Parameters
+    ----------
+    mode : Mode
+
+    Returns
+    -------
+    Integral
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import cbpp
+    >>> cows = cbpp.load_pandas().data
+    >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+    >>> from sm_multilevel.objectives.laplace import laplace
+    >>> mode = res.model.objective().state(res.record.theta_standard).mode
+    >>> round(laplace(mode).value, 4)
+    -92.0263
+    """
     return _Laplace(mode)

@@ -6,11 +6,13 @@ optimiser works in standardised columns, where all elements are of order one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from sm_multilevel.objectives.crossprod import GaussianData
 from sm_multilevel.objectives.gaussian import GaussianDeviance, GaussianState
-from sm_multilevel.objectives.point import Point
+from sm_multilevel.objectives.point import NOWHERE, Point, unwatched
 from sm_multilevel.objectives.space import ThetaSpace
 from sm_multilevel.random_effects import RandomEffects
 
@@ -32,6 +34,13 @@ class LinearObjective:
         The random terms.
     reml : bool
         Restricted likelihood or full likelihood.
+
+    Attributes
+    ----------
+    to_standard : list of ndarray, shape (q, q)
+        Of each factor: what takes Lambda of the user's columns to that of the standardised ones.
+    watch : callable
+        Called with each deviance that has been worked out.
 
     Notes
     -----
@@ -55,8 +64,9 @@ class LinearObjective:
         self.effects = effects
         self.space = ThetaSpace(effects)
         self.deviance = GaussianDeviance(data, reml)
+        self.watch: Callable[[float], None] = unwatched
         self._recent: list[tuple[bytes, GaussianState]] = []
-        self._to_standard = [np.linalg.inv(w) for w in effects.factor_standardizers]
+        self.to_standard = [np.linalg.inv(w) for w in effects.factor_standardizers]
 
     @property
     def reml(self) -> bool:
@@ -73,7 +83,7 @@ class LinearObjective:
         """Solution of the mixed-model equations at theta (the user's columns)."""
         theta = self._check(theta)
         lams = self.effects.lambdas(theta)
-        return self.deviance.at([w @ lam for w, lam in zip(self._to_standard, lams, strict=True)])
+        return self.deviance.at([w @ lam for w, lam in zip(self.to_standard, lams, strict=True)])
 
     def __call__(self, theta) -> float:
         return self.state(theta).value
@@ -95,7 +105,7 @@ class LinearObjective:
             If theta has another length or is not finite.
         """
         state = self.state(theta)
-        gammas = [w.T @ g for w, g in zip(self._to_standard, state.gammas, strict=True)]
+        gammas = [w.T @ g for w, g in zip(self.to_standard, state.gammas, strict=True)]
         return state.value, self.effects.chain(gammas)
 
     def _check(self, theta):
@@ -107,7 +117,7 @@ class LinearObjective:
                 "column by column)."
             )
         if not np.isfinite(theta).all():
-            raise ValueError("theta has elements that are not finite.")
+            raise ValueError("theta has elements that are not finite; give finite numbers, as in result.theta.")
         return theta
 
     # -- standardised columns: what the optimiser sees --------------------------------
@@ -123,6 +133,7 @@ class LinearObjective:
                 return state
         state = self.deviance.at(self.effects.lambdas(theta))
         self._recent = [(key, state), *self._recent[:1]]
+        self.watch(state.value)
         return state
 
     def point(self, theta) -> Point:
@@ -130,7 +141,7 @@ class LinearObjective:
         try:
             state = self.standard_state(theta)
         except np.linalg.LinAlgError:
-            return Point(np.inf, _nothing, _nothing)
+            return NOWHERE
         return Point(
             state.value,
             lambda: self.effects.chain(state.gammas),
@@ -197,7 +208,3 @@ class LinearObjective:
             variances.append(np.maximum(excess, 0.0) / np.maximum(a.sum(axis=1), 1e-300))
         left = max(total - sum(v.sum() for v in variances), 0.1 * total)
         return self.effects.from_blocks([np.diag(np.clip(v / left, 0.05**2, 10.0**2)) for v in variances])
-
-
-def _nothing():
-    raise RuntimeError("no derivatives where the objective does not exist")

@@ -27,8 +27,9 @@ from sm_multilevel.families.response import Response
 from sm_multilevel.linalg.small import level_gram
 from sm_multilevel.objectives.laplace import Integral, Parts, laplace
 from sm_multilevel.objectives.modes import Mode, NoModeError, find_mode
-from sm_multilevel.objectives.point import Point
+from sm_multilevel.objectives.point import NOWHERE, Point, unwatched
 from sm_multilevel.objectives.rows import Rows
+from sm_multilevel.objectives.slopes import covariance_slopes, curved_part, working_variates
 from sm_multilevel.objectives.space import JointSpace
 from sm_multilevel.random_effects import RandomEffects
 
@@ -64,6 +65,16 @@ class MarginalState:
     integral : Integral
     value : float
         Deviance, -2 log L with all constants.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import cbpp
+    >>> cows = cbpp.load_pandas().data
+    >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+    >>> state = res.model.objective().state(res.record.theta_standard)
+    >>> round(-0.5 * state.value, 4), bool(abs(state.gradient).max() < 1e-3)
+    (-92.0263, True)
     """
 
     def __init__(self, mode: Mode, integrate: Callable[[Mode], Integral], basis, joint=False):
@@ -90,9 +101,18 @@ class MarginalState:
             r += k_beta @ rows.xt
         return Adjoint(c, k, r, t - local.info * r)
 
-    @cached_property
+    @property
     def gradient(self) -> np.ndarray:
         """Of the deviance, in beta (unless it is part of the mode), psi and theta."""
+        return self._derivatives[0]
+
+    @property
+    def gammas(self) -> list[np.ndarray]:
+        """Derivative of the deviance in each factor's Lambda, shape (q, q)."""
+        return self._derivatives[1]
+
+    @cached_property
+    def _derivatives(self) -> tuple[np.ndarray, list[np.ndarray]]:
         mode, parts = self.mode, self.integral.parts()
         rows, local, lams = mode.rows, mode.local, mode.lams
         back = self.adjoint(parts)
@@ -102,23 +122,17 @@ class MarginalState:
             g_psi = g_psi + local.psi_pull(None, back.r, back.c)
         products = parts.h.level_products(lams, mode.zz)
         gammas = [
-            direct + moved @ u.T + s @ x.T + 2.0 * product.T
+            -2.0 * (direct + moved @ u.T + s @ x.T + 2.0 * product.T)
             for direct, moved, u, s, x, product in zip(
                 parts.lams, rows.collect(back.v), mode.u, mode.score_sums, back.k, products, strict=True
             )
         ]
-        self.gammas = [-2.0 * g for g in gammas]
         g_theta = [np.sum(b * gammas[f]) for f, b in self.basis]
-        return -2.0 * np.concatenate([g_beta, g_psi, g_theta])
+        return np.concatenate([-2.0 * g_beta, -2.0 * g_psi, g_theta]), gammas
 
     def slopes(self) -> list[np.ndarray]:
         """Derivative of the deviance in each factor's covariance G, where Lambda has full rank."""
-        _ = self.gradient
-        out = []
-        for gamma, lam in zip(self.gammas, self.mode.lams, strict=True):
-            q = 0.5 * gamma @ np.linalg.pinv(lam, rcond=1e-13)
-            out.append(0.5 * (q + q.T))
-        return out
+        return covariance_slopes(self.gammas, self.mode.lams)
 
     @cached_property
     def curvature(self) -> np.ndarray:
@@ -144,11 +158,7 @@ class MarginalState:
             head[:p, p:] = -(rows.xt @ score_psi.T)
             head[p:, :p] = head[:p, p:].T
             head[p:, p:] = psi_info
-        e = mode.score_sums
-        c = [np.zeros((*part.shape, k)) for part in e]
-        for j, (f, b) in enumerate(self.basis):
-            lam = mode.lams[f]
-            c[f][:, :, j] = (b @ lam.T + lam @ b.T) @ e[f]
+        c = working_variates(self.basis, mode.lams, mode.score_sums)
         ac = mode.zz.matvec(c)
         low = [
             np.concatenate([a, np.einsum("ij,imk->jmk", lam, x)], axis=2)
@@ -163,12 +173,7 @@ class MarginalState:
             both = level_gram(x, y)
             out[: p + r, : p + r] -= 2.0 * both[: p + r, : p + r]
             out[p + r :, p + r :] -= both[p + r :, p + r :]
-        for f, slope in enumerate(self.slopes()):
-            here = [j for j, (g, _) in enumerate(self.basis) if g == f]
-            b = np.stack([self.basis[j][1] for j in here])
-            exact = b.reshape(len(here), -1) @ (slope @ b).reshape(len(here), -1).T
-            at = np.array(here) + p + r
-            out[np.ix_(at, at)] += 2.0 * exact
+        out[p + r :, p + r :] += curved_part(self.basis, self.slopes())
         if self.joint and p:
             out = out[p:, p:] - out[p:, :p] @ np.linalg.solve(out[:p, :p], out[:p, p:])
         return 0.5 * (out + out.T)
@@ -193,6 +198,18 @@ class MarginalObjective:
     ----------
     first : ndarray or None
         Where a better start is known.
+    watch : callable
+        Called with each deviance that has been worked out.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import cbpp
+    >>> cows = cbpp.load_pandas().data
+    >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+    >>> objective = res.model.objective(nAGQ=1)
+    >>> round(-0.5 * objective.user_state(res.params, [], res.theta).value, 4)
+    -92.0263
     """
 
     def __init__(
@@ -208,6 +225,7 @@ class MarginalObjective:
         self.rows, self.response, self.effects, self.space = rows, response, effects, space
         self.integrate = integrate
         self.first: np.ndarray | None = None
+        self.watch: Callable[[float], None] = unwatched
         self._maps = effects.factor_standardizers
         self._recent: list[tuple[bytes, np.ndarray, MarginalState]] = []
         self._start_u: list[np.ndarray] | None = None
@@ -245,11 +263,13 @@ class MarginalObjective:
         mode = find_mode(self.rows, self.response, beta, psi, lams, start, joint=self.joint)
         state = MarginalState(mode, self.integrate, self.effects.basis, self.joint)
         self._recent = [(key, z, state), *self._recent[:1]]
+        self.watch(state.value)
         return state
 
     def follow(self, other: MarginalObjective) -> None:
         """Start where another objective of the same model has got to."""
         self.first, self._start_u, self._start_beta = other.first, other._start_u, other._start_beta
+        self.watch = other.watch
         if other._recent:
             self._start_u = other._recent[0][2].mode.u
 
@@ -303,9 +323,9 @@ class MarginalObjective:
         try:
             state = self.state(z)
         except (NoModeError, np.linalg.LinAlgError):
-            return Point(np.inf, _nothing, _nothing)
+            return NOWHERE
         if not np.isfinite(state.value):
-            return Point(np.inf, _nothing, _nothing)
+            return NOWHERE
         return Point(state.value, lambda: state.gradient, lambda: state.curvature)
 
     def slopes(self, z) -> list[np.ndarray]:
@@ -383,7 +403,3 @@ def _jacobian(function, x):
         step[j] = 1e-6 * max(1.0, abs(x[j]))
         columns.append((function(x + step) - function(x - step)) / (2.0 * step[j]))
     return np.array(columns).T
-
-
-def _nothing():
-    raise RuntimeError("no derivatives where the objective does not exist")

@@ -25,11 +25,11 @@ TOLERANCE = 1e-11
 _STALLED = 1e-7  # below it a step that does not shrink is rounding
 _CLOSE = 1e-4  # and that is not judged by what it gains
 _MAXITER = 200
+_ATTEMPTS = 30  # steps towards a mode that only serves as a start
 _EDGE = 1e-8  # a step as short as this, where Newton's is longer, is stopped by the edge of the domain
 _FAR = 2.0  # prior standard deviations that a first-order prediction is good for
 _LONGEST = 100.0  # and that a Newton step may have
-_ATTEMPTS = 30
-_HALVINGS = 40
+_SHORTER, _TIMES = 0.3, 40  # how a step that does not gain is shortened, and how often
 
 
 class NoModeError(ArithmeticError):
@@ -49,6 +49,7 @@ class Mode:
         Internal.
     lams : list of ndarray, shape (q, q)
     u : list of ndarray, shape (q, m)
+    eta : ndarray, shape (n,)
     local : Local
     zz : BlockMatrix
         Z'DZ, with the observed information.
@@ -56,7 +57,16 @@ class Mode:
         Of H = Lambda'Z'DZ Lambda + I.
     value : float
         sum log f - u'u/2.
-    evaluations : int
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import cbpp
+    >>> cows = cbpp.load_pandas().data
+    >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+    >>> mode = res.model.objective().state(res.record.theta_standard).mode
+    >>> bool(abs(mode.lams[0] @ mode.u[0] - res.ranef().to_numpy().T).max() < 1e-6)
+    True
     """
 
     rows: Rows
@@ -70,7 +80,6 @@ class Mode:
     zz: BlockMatrix
     chol: BlockCholesky
     value: float
-    evaluations: int
 
     def release(self) -> None:
         """Let go of the rows' values but for those that a nearby mode is predicted from."""
@@ -162,6 +171,18 @@ def find_mode(rows, response, beta, psi, lams, start=None, *, joint=False, tol=T
     ------
     NoModeError
         If the likelihood cannot be evaluated, or the observed information at the end is not positive definite.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import cbpp
+    >>> cows = cbpp.load_pandas().data
+    >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+    >>> from sm_multilevel.objectives.modes import find_mode
+    >>> known = res.model.objective().state(res.record.theta_standard).mode
+    >>> mode = find_mode(known.rows, known.response, known.beta, known.psi, known.lams)
+    >>> round(mode.value - known.value, 6)
+    0.0
     """
     u = [np.zeros((lam.shape[0], m)) for lam, m in zip(lams, rows.layout.m, strict=True)] if start is None else start
     search = _Search(rows, response, psi, lams)
@@ -174,65 +195,34 @@ def find_mode(rows, response, beta, psi, lams, start=None, *, joint=False, tol=T
         raise NoModeError("the likelihood is not finite here")
     last, reached, settled = np.inf, None, False
     for _ in range(_MAXITER if strict else _ATTEMPTS):
-        local, observed = here.local, True
-        zz = rows.gram(local.info)
-        system = zz.congruence(lams)
-        try:
-            chol = BlockCholesky(system)
-        except np.linalg.LinAlgError:
-            observed = False
-            chol = BlockCholesky(rows.gram(local.expected_info).congruence(lams))
-        sums = rows.collect(local.score)
-        gradient = [(lam.T @ s - v)[:, :, None] for lam, s, v in zip(lams, sums, here.u, strict=True)]
-        step = chol.solve(gradient)
-        d_beta = None
-        mode = Mode(rows, response, beta, psi, lams, here.u, here.eta, local, zz, chol, here.value, search.count)
-        if joint and rows.p:
-            if not observed:
-                mode.local = cast(Local, _Expected(local))
-            d_beta = _solve(mode.schur, rows.xt @ local.score - _cross(mode.border[1], step))
-            step = [s - (c @ d_beta)[:, :, None] for s, c in zip(step, mode.border_solved, strict=True)]
-        # In prior and in posterior standard deviations: rows of much information need the latter.
-        size = max(float(np.abs(s).max(initial=0.0)) for s in step)
-        gains = (float(np.einsum("qmi,qmi->m", a, s).max(initial=0.0)) for a, s in zip(gradient, step, strict=True))
-        size = max(size, float(np.sqrt(max(*gains, 0.0))))
-        if d_beta is not None:
-            size = max(size, float(np.abs(d_beta).max()))
-        # Rounding of eta moves the mode by this many posterior standard deviations.
-        sharp = max(float(np.einsum("iim->im", a).max(initial=0.0)) for a in system.diag)
-        noise = 4e-16 * float(np.abs(here.eta).max(initial=0.0)) * np.sqrt(sharp)
-        done = settled or size < max(tol, noise) or (size < _STALLED and size > 0.5 * last)
-        if done:
-            if not observed and strict:
+        mode, step = search.newton(here, beta, joint)
+        if settled or step.size < max(tol, step.noise) or (step.size < _STALLED and step.size > 0.5 * last):
+            if not step.observed and strict:
                 raise NoModeError("the observed information is not positive definite at the mode")
-            mode.score_sums = sums
             return mode
-        last = size
-        steps = [s[:, :, 0] for s in step]
+        last = step.size
         # Rows' values of one point only are held at a time.
-        del local, zz, system
         here.local = None
         if not strict:
             mode.release()
             reached = mode
         del mode
-        close = max(_CLOSE, min(0.1, 3.0 * np.sqrt(noise * np.sqrt(sharp))))
-        if size < close and d_beta is None:  # a gain of size^2 / 2 is lost in the rounding of the likelihood
-            found = search.at(fixed, [v + s for v, s in zip(here.u, steps, strict=True)])
-            found = found if np.isfinite(found.value) else None
-        elif d_beta is None:
-            found = search.line(fixed, here, steps)
-        else:
-            found, part = search.joint_line(fixed, here, steps, d_beta @ rows.xt)
+        if step.beta is not None:
+            found, part = search.joint_line(fixed, here, step.u, step.beta @ rows.xt)
             if found is not None:
-                beta = beta + part * d_beta
+                beta = beta + part * step.beta
                 fixed = rows.fixed(beta)
+        elif step.size < step.close:
+            found = search.at(fixed, [v + s for v, s in zip(here.u, step.u, strict=True)])
+            found = found if np.isfinite(found.value) else None
+        else:
+            found = search.line(fixed, here, step.u)
         if found is None:
             if reached is not None:
                 return reached
             raise NoModeError("the penalised likelihood does not rise along Newton's direction")
         moved = max(float(np.abs(a - b).max(initial=0.0)) for a, b in zip(found.u, here.u, strict=True))
-        if d_beta is None and strict and size > _STALLED and moved < min(_EDGE, 1e-4 * size):
+        if step.beta is None and strict and step.size > _STALLED and moved < min(_EDGE, 1e-4 * step.size):
             if search.outside:
                 raise NoModeError("the mode lies at the edge of the link's domain")
             settled = True  # what is left of the step is rounding
@@ -268,22 +258,78 @@ class _Here:
     value: float
 
 
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """Newton's step from a point.
+
+    Attributes
+    ----------
+    u : list of ndarray, shape (q, m)
+    beta : ndarray, shape (p,), or None
+        Where beta is a mode too.
+    observed : bool
+        Whether the observed information is positive definite there; else the step is by the expected one.
+    size : float
+        Its length: the longest of the levels', in prior and in posterior standard deviations.
+    noise : float
+        As much of it is rounding of eta.
+    close : float
+        The size below which what a step gains, size^2 / 2, is lost in the rounding of the likelihood.
+    """
+
+    u: list[np.ndarray]
+    beta: np.ndarray | None
+    observed: bool
+    size: float
+    noise: float
+    close: float
+
+
 class _Search:
-    """Evaluations along a direction."""
+    """Evaluations of the penalised likelihood: at points, Newton's steps from them, and along these."""
 
     def __init__(self, rows, response, psi, lams):
         self.rows, self.response, self.psi, self.lams = rows, response, psi, lams
-        self.count = 0
         self.outside = False  # whether the last line had points where the likelihood does not exist
 
     def at(self, fixed, u):
-        self.count += 1
         eta = self.rows.spread([lam @ v for lam, v in zip(self.lams, u, strict=True)])
         eta += fixed
         local = self.response.at(eta, self.psi)
         value = float(local.logf.sum()) - 0.5 * sum(float(np.vdot(v, v)) for v in u)
         self.outside |= not np.isfinite(value)
         return _Here(u, eta, local, value)
+
+    def newton(self, here, beta, joint) -> tuple[Mode, _Step]:
+        """What a mode has, of this point, and the step that leads on."""
+        rows, lams, local, observed = self.rows, self.lams, here.local, True
+        zz = rows.gram(local.info)
+        system = zz.congruence(lams)
+        try:
+            chol = BlockCholesky(system)
+        except np.linalg.LinAlgError:
+            observed = False
+            chol = BlockCholesky(rows.gram(local.expected_info).congruence(lams))
+        mode = Mode(rows, self.response, beta, self.psi, lams, here.u, here.eta, local, zz, chol, here.value)
+        sums = mode.score_sums
+        gradient = [(lam.T @ s - v)[:, :, None] for lam, s, v in zip(lams, sums, here.u, strict=True)]
+        step = chol.solve(gradient)
+        d_beta = None
+        if joint and rows.p:
+            if not observed:
+                mode.local = cast(Local, _Expected(local))
+            d_beta = _solve(mode.schur, rows.xt @ local.score - _cross(mode.border[1], step))
+            step = [s - (c @ d_beta)[:, :, None] for s, c in zip(step, mode.border_solved, strict=True)]
+        # Rows of much information need posterior standard deviations.
+        size = max(float(np.abs(s).max(initial=0.0)) for s in step)
+        gains = (float(np.einsum("qmi,qmi->m", a, s).max(initial=0.0)) for a, s in zip(gradient, step, strict=True))
+        size = max(size, float(np.sqrt(max(*gains, 0.0))))
+        if d_beta is not None:
+            size = max(size, float(np.abs(d_beta).max()))
+        sharp = max(float(np.einsum("iim->im", a).max(initial=0.0)) for a in system.diag)
+        noise = 4e-16 * float(np.abs(here.eta).max(initial=0.0)) * np.sqrt(sharp)
+        close = max(_CLOSE, min(0.1, 3.0 * np.sqrt(noise * np.sqrt(sharp))))
+        return mode, _Step([s[:, :, 0] for s in step], d_beta, observed, size, noise, close)
 
     def line(self, fixed, here, step):
         """The full step if the sum rises by it, else steps of each block's own length."""
@@ -294,17 +340,17 @@ class _Search:
         there = self.at(fixed, [v + s for v, s in zip(here.u, step, strict=True)])
         if there.value >= here.value - 1e-13 * (1.0 + abs(here.value)):
             return there
-        place = self.rows.block()
+        place = self.rows.blocks
         blocks = self._blocks(place)
         old = self._values(place, blocks, self.at(fixed, here.u))
         noise = 1e-12 * (1.0 + np.abs(old))
         part = np.ones(place.size)
-        for _ in range(_HALVINGS):
+        for _ in range(_TIMES):
             new = self._values(place, blocks, there)
             bad = ~(new >= old - noise)
             if not bad.any():
                 return there
-            part[bad] *= 0.3
+            part[bad] *= _SHORTER
             u = [v + s * part[b] for v, s, b in zip(here.u, step, blocks, strict=True)]
             there = self.at(fixed, u)
         part[bad] = 0.0
@@ -313,7 +359,7 @@ class _Search:
         return self.at(fixed, [v + s * part[b] for v, s, b in zip(here.u, step, blocks, strict=True)])
 
     def _shortened(self, step):
-        place = self.rows.block()
+        place = self.rows.blocks
         blocks = self._blocks(place)
         size = np.zeros(place.size)
         for b, s in zip(blocks, step, strict=True):
@@ -323,11 +369,11 @@ class _Search:
 
     def joint_line(self, fixed, here, step, d_fixed):
         part = 1.0
-        for _ in range(_HALVINGS):
+        for _ in range(_TIMES):
             there = self.at(fixed + part * d_fixed, [v + part * s for v, s in zip(here.u, step, strict=True)])
             if there.value >= here.value - 1e-13 * (1.0 + abs(here.value)):
                 return there, part
-            part *= 0.3
+            part *= _SHORTER
         return None, 0.0
 
     def _blocks(self, place):

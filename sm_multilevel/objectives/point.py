@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Point"]
+__all__ = ["NOWHERE", "Point", "unwatched"]
+
+
+def unwatched(value: float) -> None:
+    """What an objective's `watch`, called with each deviance that it has worked out, does unless it is set."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,3 +30,11 @@ class Point:
     value: float
     gradient: Callable[[], np.ndarray]
     curvature: Callable[[], np.ndarray]
+
+
+def _nothing() -> np.ndarray:
+    raise RuntimeError("no derivatives where the objective does not exist")
+
+
+# Where the objective does not exist.
+NOWHERE = Point(np.inf, _nothing, _nothing)

@@ -7,10 +7,12 @@ factors are summed by `np.bincount`. Columns are stored apart, each contiguous.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from sm_multilevel.linalg.cholesky import BlockMatrix
 from sm_multilevel.linalg.layout import Layout
@@ -86,7 +88,7 @@ class Places:
         return values[..., self.codes]
 
 
-def places(codes: np.ndarray, size: int) -> Places:
+def _places(codes: np.ndarray, size: int) -> Places:
     """Find out whether the rows of every code are neighbours."""
     n = codes.shape[0]
     change = np.flatnonzero(codes[1:] != codes[:-1]) + 1
@@ -111,8 +113,6 @@ class Rows:
     levels : list of Places
     pairs : dict of (f, g) -> Places
     layout : Layout
-    block : Places
-        The component of each row: levels that never meet, even through others, are solved apart.
     """
 
     xt: np.ndarray
@@ -121,7 +121,6 @@ class Rows:
     levels: list[Places]
     pairs: dict[tuple[int, int], Places]
     layout: Layout
-    block: Callable[[], Places]
 
     @property
     def p(self) -> int:
@@ -130,6 +129,19 @@ class Rows:
     @property
     def n(self) -> int:
         return self.levels[0].codes.shape[0]
+
+    @cached_property
+    def blocks(self) -> Places:
+        """The component of each row: levels that never meet, even through others, are solved apart."""
+        first = self.levels[0]
+        if len(self.levels) == 1:
+            return first
+        at = np.concatenate([[0], np.cumsum([place.size for place in self.levels])])
+        heads = np.concatenate([at[f] + p.first for (f, g), p in self.layout.pairs.items()])
+        feet = np.concatenate([at[g] + p.second for (f, g), p in self.layout.pairs.items()])
+        graph = sparse.coo_matrix((np.ones(heads.shape[0]), (heads, feet)), shape=(at[-1], at[-1]))
+        count, label = connected_components(graph, directed=False)
+        return _places(label[: first.size][first.codes].astype(np.intp), count)
 
     def fixed(self, beta: np.ndarray) -> np.ndarray:
         """offset + X beta."""
@@ -253,8 +265,8 @@ def bind_rows(x: np.ndarray, change: np.ndarray, effects: RandomEffects, offset=
             else:
                 mine.append(np.ascontiguousarray(sorted_(column)))
         columns.append(mine)
-    levels = [places(sorted_(c), f.m) for c, f in zip(codes, effects.factors, strict=True)]
-    pairs = {key: places(sorted_(effects.rows[key]), p.nnz) for key, p in layout.pairs.items()}
+    levels = [_places(sorted_(c), f.m) for c, f in zip(codes, effects.factors, strict=True)]
+    pairs = {key: _places(sorted_(effects.rows[key]), p.nnz) for key, p in layout.pairs.items()}
     xt = np.empty((x.shape[1], n))
     for j in range(x.shape[1]):
         used = np.flatnonzero(change[:, j])
@@ -263,33 +275,8 @@ def bind_rows(x: np.ndarray, change: np.ndarray, effects: RandomEffects, offset=
             column = column - centre @ change[:, j]
         xt[j] = sorted_(column)
 
-    def block():
-        from scipy import sparse
-        from scipy.sparse.csgraph import connected_components
-
-        first = levels[0]
-        if len(levels) == 1:
-            return first
-        at = np.concatenate([[0], np.cumsum([place.size for place in levels])])
-        heads = np.concatenate([at[f] + p.first for (f, g), p in layout.pairs.items()])
-        feet = np.concatenate([at[g] + p.second for (f, g), p in layout.pairs.items()])
-        graph = sparse.coo_matrix((np.ones(heads.shape[0]), (heads, feet)), shape=(at[-1], at[-1]))
-        count, label = connected_components(graph, directed=False)
-        return places(label[: first.size][first.codes].astype(np.intp), count)
-
     offset = None if offset is None else np.ascontiguousarray(sorted_(offset))
-    return Rows(xt, offset, columns, levels, pairs, layout, _once(block)), order
-
-
-def _once(function):
-    known: list = []
-
-    def call():
-        if not known:
-            known.append(function())
-        return known[0]
-
-    return call
+    return Rows(xt, offset, columns, levels, pairs, layout), order
 
 
 def _in_order(keys) -> bool:

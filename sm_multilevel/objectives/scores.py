@@ -18,6 +18,7 @@ import numpy as np
 from sm_multilevel.linalg.cholesky import BlockMatrix
 from sm_multilevel.objectives.gaussian import GaussianState
 from sm_multilevel.objectives.marginal import MarginalState
+from sm_multilevel.objectives.slopes import covariance_moves
 
 __all__ = ["column_sums", "linear_information", "linear_scores", "marginal_scores"]
 
@@ -158,9 +159,9 @@ def linear_information(state: GaussianState, basis, hessian: np.ndarray) -> np.n
     out = np.zeros((p + k + 1, p + k + 1))
     out[:p, :p] = state.xvx / s
     out[-1, -1] = state.deviance.df / (2.0 * s * s)
-    for j, (f, b) in enumerate(basis):
-        lam, e = state.lams[f], state.e[f]
-        pulled = (b @ lam.T + lam @ b.T) @ e
+    for j, (f, move) in enumerate(covariance_moves(basis, state.lams)):
+        e = state.e[f]
+        pulled = move @ e
         cross = np.einsum("qmp,qm->p", state.residual_products[f][:, :, :p], pulled) / s
         out[:p, p + j] = out[p + j, :p] = cross
         out[-1, p + j] = out[p + j, -1] = np.sum(e * pulled) / (2.0 * s * s)

@@ -11,11 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sm_multilevel.covariance import SINGULAR_TOLERANCE
 from sm_multilevel.random_effects import RandomEffects
 
-__all__ = ["Escape", "JointSpace", "ThetaSpace"]
+__all__ = ["SNAP", "Escape", "JointSpace", "ThetaSpace", "leads_out"]
 
+SNAP = 1e-3  # relative standard deviation (of a standardised column) up to which zero is tried
 _OPEN = 1e-3  # how far a null space is opened to see the derivative in it
+
+
+def leads_out(slope: float) -> bool:
+    """Whether the deviance falls by a derivative in the covariance: by what a variance of (0.03)^2 would gain."""
+    return slope * 1e-3 < -1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +69,7 @@ class ThetaSpace:
         """The same point, scale elements not negative."""
         return self._theta(z, lambda i, t, part: t.covariance.canonical(part, t.q))
 
-    def snap(self, z: np.ndarray, tol: float = 1e-3) -> np.ndarray:
+    def snap(self, z: np.ndarray, tol: float = SNAP) -> np.ndarray:
         """The point with null spaces that are nearly reached made exact."""
 
         def project(i, term, part):
@@ -96,8 +103,7 @@ class ThetaSpace:
             rate, direction = term.covariance.escape(part, term.q, slopes[i])
             if rate < least:
                 least, way = rate, Escape(float(rate), i, direction)
-        # In deviance units: what a relative variance of (0.03)^2 along the way would gain.
-        return float(least), (way if least * 1e-3 < -1e-6 else None), 1
+        return float(least), (way if leads_out(least) else None), 1
 
     def moved(self, z: np.ndarray, way: Escape, size: float) -> np.ndarray:
         """The point after a step out of the boundary."""
@@ -119,7 +125,7 @@ class ThetaSpace:
                 continue
             lam = cov.factor(part, term.q)
             sd = np.sqrt(np.sum(lam * lam, axis=1))
-            zero = [c for c, s in zip(term.columns, sd, strict=True) if s < 1e-4]
+            zero = [c for c, s in zip(term.columns, sd, strict=True) if s < SINGULAR_TOLERANCE]
             if len(zero) == term.q:
                 what = "variance is zero" if term.q == 1 else "all variances are zero"
             elif zero:
@@ -128,7 +134,7 @@ class ThetaSpace:
                 sign = "+1" if lam[0] @ lam[1] > 0 else "-1"
                 what = f"correlation of {term.columns[0]} and {term.columns[1]} is {sign}"
             else:
-                rank = int(np.linalg.matrix_rank(lam, tol=1e-4))
+                rank = int(np.linalg.matrix_rank(lam, tol=SINGULAR_TOLERANCE))
                 what = f"covariance of {', '.join(term.columns)} has rank {rank} of {term.q}"
             words.append(f"{term.name or term.group}: {what}")
         return tuple(words)
@@ -164,6 +170,13 @@ class JointSpace(ThetaSpace):
     n_psi : int
     centre : ndarray, shape (p,), optional
         What was subtracted from the columns of X where psi are thresholds, which take it up.
+
+    Attributes
+    ----------
+    head : int
+        Elements before theta.
+    scale : float
+        `Response.eta_scale`: what one of beta and theta is on the linear predictor.
     """
 
     def __init__(self, effects, change, family, n_psi, centre=None):
@@ -189,10 +202,12 @@ class JointSpace(ThetaSpace):
         out[self.p : self.head] = self.family.internal(self.family.natural(psi))
         return out
 
-    def snap(self, z, tol=1e-3):
+    def snap(self, z, tol=SNAP):
         out = super().snap(z, tol)
         psi = out[self.p : self.head]
-        psi[self.family.at_zero(psi * 1e-4 / max(tol, 1e-4))] = 0.0
+        # `at_zero` looks no farther than the tolerance of singular terms.
+        near = self.family.at_zero(psi * SINGULAR_TOLERANCE / max(tol, SINGULAR_TOLERANCE))
+        psi[near] = 0.0
         return out
 
     def boundary(self, objective, z):
@@ -207,7 +222,7 @@ class JointSpace(ThetaSpace):
             rate = point.gradient()[self.p + j] / (2.0 * _OPEN)
             if rate < least:
                 least = float(rate)
-                way = Escape(least, int(j), np.ones(1), is_psi=True) if least * 1e-3 < -1e-6 else None
+                way = Escape(least, int(j), np.ones(1), is_psi=True) if leads_out(least) else None
         return least, way, count
 
     def moved(self, z, way, size):

@@ -66,7 +66,7 @@ def score(objective, beta, sigma2, theta):
         e = state.residual_products[f][:, :, p] - state.residual_products[f][:, :, :p] @ used
         u = state.u[f][:, :, p] - state.u[f][:, :, :p] @ used
         fixed = gamma + 2.0 * rate * (e_opt @ u_opt.T) - 2.0 / sigma2 * (e @ u.T)
-        gammas.append(objective._to_standard[f].T @ fixed)
+        gammas.append(objective.to_standard[f].T @ fixed)
     return np.concatenate([d_beta, [d_sigma2], -0.5 * objective.effects.chain(gammas)])
 
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 import pandas as pd
 import statsmodels.base.wrapper as wrap
 from patsy.eval import EvalEnvironment
-from statsmodels.base.model import LikelihoodModelResults, LikelihoodResultsWrapper
+from statsmodels.base.model import LikelihoodResultsWrapper
 
 from sm_multilevel._compat import one_blas_thread
 from sm_multilevel.checks import check_flag
+from sm_multilevel.estimation.record import FitRecord
+from sm_multilevel.host import Frame, FrameOrDict
 from sm_multilevel.postestimation.components import ranef as _ranef
 from sm_multilevel.postestimation.components import varcorr as _varcorr
-from sm_multilevel.postestimation.components.solution import term_covariances, term_solutions
+from sm_multilevel.postestimation.components.solution import (
+    TermCovariance,
+    TermSolution,
+    term_covariances,
+    term_solutions,
+)
 from sm_multilevel.postestimation.description import icc as _icc
 from sm_multilevel.postestimation.description import intervals as _intervals
 from sm_multilevel.postestimation.description.facts import Facts
@@ -23,8 +31,17 @@ from sm_multilevel.postestimation.description.facts import facts as _facts
 from sm_multilevel.postestimation.robust.sandwich import chosen_options, without_rows
 from sm_multilevel.statsmodels_results.display import DisplayMethods
 from sm_multilevel.statsmodels_results.inference import InferenceMethods
+from sm_multilevel.statsmodels_results.likelihood import LikelihoodMethods
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from statsmodels.iolib.summary import Summary
+    from statsmodels.iolib.summary2 import Summary as Summary2
 
 __all__ = ["CallableFloat", "MultilevelResults", "MultilevelResultsWrapper"]
+
+
+Results = TypeVar("Results", bound="MultilevelResults")
 
 
 class CallableFloat(float):
@@ -34,7 +51,7 @@ class CallableFloat(float):
         return float(self)
 
 
-class MultilevelResults(InferenceMethods, DisplayMethods):
+class MultilevelResults(LikelihoodMethods, InferenceMethods, DisplayMethods):
     """What the results of all models share.
 
     Not used directly.
@@ -52,11 +69,24 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
     converged, is_singular : bool
     default_alpha : float
         Of intervals and summaries for which no other is asked.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> res.ngroups, res.converged, res.is_singular
+    ({'Subject': 18}, True, False)
     """
 
     # A plain attribute: the base class's cached one would be wiped by remove_data().
     llf: float = float("nan")
     method: str
+    record: FitRecord
+    converged: bool
+    is_singular: bool
+    theta: np.ndarray
     family: Any = None  # of a generalised model
 
     def __init__(self, model, record, params, normalized_cov, scale, *, theta, nobs, use_t, start_params, alpha, state):
@@ -94,19 +124,24 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
         """The residual variance, a row of `varcorr()`; None where the model has none."""
         return None
 
-    def fit_options(self) -> dict:
+    @property
+    def params_packed(self) -> np.ndarray:
+        """All that was estimated, as ``model.loglike`` takes it."""
+        raise NotImplementedError
+
+    def fit_options(self) -> dict[str, Any]:
         """Options of `fit` with which this result was made."""
         raise NotImplementedError
 
     # -- numbers ----------------------------------------------------------------------
 
     @property
-    def aic(self):
+    def aic(self) -> CallableFloat:
         """-2 llf + 2 times the number of beta, theta and sigma^2."""
         return CallableFloat(-2 * self.llf + 2 * self.k_params)
 
     @property
-    def bic(self):
+    def bic(self) -> CallableFloat:
         """-2 llf + log(number of rows) times the number of parameters."""
         return CallableFloat(-2 * self.llf + np.log(self.nobs) * self.k_params)
 
@@ -121,12 +156,12 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
         return np.zeros(len(np.asarray(self.params)), dtype=bool)
 
     @property
-    def fe_params(self):
+    def fe_params(self) -> pd.Series:
         """Fixed effects, under statsmodels' MixedLM's name."""
         return self.params[: self.model.k_fixed]
 
     @property
-    def bse_fe(self):
+    def bse_fe(self) -> pd.Series:
         """Standard errors of the fixed effects, under statsmodels' MixedLM's name."""
         return self.bse[: self.model.k_fixed]
 
@@ -138,7 +173,7 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
     # -- random effects -----------------------------------------------------------------
 
     @property
-    def term_covariances(self):
+    def term_covariances(self) -> tuple[TermCovariance, ...]:
         """Covariance of each random term, in formula order (see `TermCovariance`)."""
         if self._terms is not None:
             return self._terms
@@ -147,7 +182,7 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
         return term_covariances(self.model.effects, self.theta, self.scale)
 
     @property
-    def term_solutions(self):
+    def term_solutions(self) -> tuple[TermSolution, ...]:
         """Estimates of each random term, in formula order (see `TermSolution`)."""
         if self._terms is None:
             outer = self.model.design.outer
@@ -155,7 +190,9 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
                 self._terms = term_solutions(self.model.effects, self.theta, self._state, outer and outer[0])
         return self._terms
 
-    def varcorr(self, conf_int=False, method="wald", alpha=None, **kwargs) -> pd.DataFrame:
+    def varcorr(
+        self, conf_int: bool = False, method: str = "wald", alpha: float | None = None, **kwargs: Any
+    ) -> pd.DataFrame:
         """Variance components as lme4's ``as.data.frame(VarCorr(m))``.
 
         Parameters
@@ -202,7 +239,19 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
             return frame
         return _intervals.with_intervals(self, frame, method, self.default_alpha if alpha is None else alpha, kwargs)
 
-    def icc(self, scale="latent", conf_int=False, method="wald", alpha=None, slopes="zero", **kwargs):
+    @overload
+    def icc(self, scale: str = ..., conf_int: Literal[False] = ...) -> dict[str, float]: ...
+    @overload
+    def icc(self, scale: str = ..., conf_int: bool = ..., **kwargs: Any) -> pd.DataFrame | Any: ...
+    def icc(
+        self,
+        scale: str = "latent",
+        conf_int: bool = False,
+        method: str = "wald",
+        alpha: float | None = None,
+        slopes: str = "zero",
+        **kwargs: Any,
+    ) -> Any:
         """Intraclass correlation of each grouping factor.
 
         Parameters
@@ -262,7 +311,7 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
         return _varcorr.variance_components(self.term_covariances, self.residual_variance)
 
     @property
-    def cov_re(self):
+    def cov_re(self) -> FrameOrDict:
         """Covariance of the random effects in the user's units.
 
         Returns
@@ -277,7 +326,11 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
         """Variances of the components of ``vc_formula=`` or ``exog_vc=``, sorted by name, as in MixedLM."""
         return _varcorr.vcomp(self.term_covariances, self.model.is_component)
 
-    def ranef(self, conditional_se=False, given_beta=False):
+    @overload
+    def ranef(self, conditional_se: Literal[False] = ..., given_beta: bool = ...) -> FrameOrDict: ...
+    @overload
+    def ranef(self, conditional_se: Literal[True], given_beta: bool = ...) -> tuple[FrameOrDict, FrameOrDict]: ...
+    def ranef(self, conditional_se: bool = False, given_beta: bool = False) -> Any:
         """Predicted random effects, one row a level.
 
         Parameters
@@ -291,15 +344,50 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
         Returns
         -------
         DataFrame, or a dict of them where there are several grouping factors
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> effects, errors = res.ranef(conditional_se=True)
+        >>> print(effects.head(2).round(2))
+                 Intercept  Days
+        Subject
+        308           2.26  9.20
+        309         -40.40 -8.62
+        >>> print(errors.head(2).round(2))
+                 Intercept  Days
+        Subject
+        308           13.1  2.64
+        309           13.1  2.64
         """
         return _ranef.ranef(self.term_solutions, conditional_se, given_beta)
 
-    def group_coef(self):
-        """Coefficients of each level, fixed plus random (lme4's ``coef``)."""
+    def group_coef(self) -> FrameOrDict:
+        """Coefficients of each level, fixed plus random (lme4's ``coef``).
+
+        Returns
+        -------
+        DataFrame, or a dict of them where there are several factors
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> print(res.group_coef().head(2).round(2))
+                 Intercept   Days
+        Subject
+        308         253.66  19.67
+        309         211.01   1.85
+        """
         return _ranef.group_coef(self.term_solutions, pd.Series(np.asarray(self.fe_params), self.model.exog_names))
 
     @property
-    def random_effects(self) -> dict:
+    def random_effects(self) -> dict[Any, Any]:
         """Predicted random effects by level, as statsmodels' MixedLM gives them.
 
         Returns
@@ -311,13 +399,13 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
         return _ranef.random_effects(self.term_solutions, self.model)
 
     @property
-    def random_effects_cov(self) -> dict:
+    def random_effects_cov(self) -> dict[Any, Any]:
         """Covariance of the predicted random effects given beta: frames as in `random_effects`."""
         return _ranef.random_effects_cov(self.term_solutions, self.model, self._state)
 
     # -- refitting ----------------------------------------------------------------------------
 
-    def refit(self, endog):
+    def refit(self: Results, endog: Any) -> Results:
         """Fit the same model to another response.
 
         Parameters
@@ -328,12 +416,21 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
         Returns
         -------
         MultilevelResults
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> res.refit(2 * df["Reaction"]).params.round(2).to_dict()
+        {'Intercept': 502.81, 'Days': 20.93}
         """
         return self.model.with_response(endog).fit(
             start_params=self.params_packed, **self.fit_options(), **chosen_options(self)
         )  # fmt: skip
 
-    def update(self, formula, data=None, **kwargs):
+    def update(self: Results, formula: str, data: Frame | None = None, **kwargs: Any) -> Results:
         """Fit a changed formula to the same data; ``.`` stands for the old side.
 
         Parameters
@@ -344,8 +441,21 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
             Other data.
         **kwargs
             Changed options of ``from_formula``.
+
+        Returns
+        -------
+        MultilevelResults
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> res.update(". ~ . - (Days | Subject) + (1 | Subject)").params.round(2).to_dict()
+        {'Intercept': 251.41, 'Days': 10.47}
         """
-        model = self.model.updated(_expand(formula, self.model.formula), data, kwargs,
+        model = self.model.updated(_expand(formula, self.model.full_formula), data, kwargs,
                                    EvalEnvironment.capture(1))  # fmt: skip
         return model.fit(**self.fit_options(), **chosen_options(self))
 
@@ -358,45 +468,153 @@ class MultilevelResults(InferenceMethods, DisplayMethods):
             self._facts = _facts(self)
         return self._facts
 
-    def component_table(self):
+    def component_table(self) -> _intervals.ComponentTable:
         """Standard errors of the variance components (see `ComponentTable`)."""
         return _intervals.component_table(self) if self._facts is None else self._facts.components
 
-    def summary(self, yname=None, xname=None, title=None, alpha=None, eform=False):
-        """Summary table; see `sm_multilevel.summary.summarize.summarize`."""
+    def summary(
+        self,
+        yname: str | None = None,
+        xname: Sequence[str] | None = None,
+        title: str | None = None,
+        alpha: float | None = None,
+        eform: bool = False,
+    ) -> Summary:
+        """Summary table; see `sm_multilevel.summary.summarize.summarize`.
+
+        Parameters
+        ----------
+        yname : str, optional
+            Name of the response.
+        xname : sequence of str, optional
+            Names of the fixed effects.
+        title : str, optional
+        alpha : float, optional
+            Intervals cover ``1 - alpha``; default: that of the fit.
+        eform : bool
+            Odds, rate or mean ratios instead of coefficients.
+
+        Returns
+        -------
+        Summary
+            With ``as_text()``, ``as_html()``, ``as_latex()`` and ``as_csv()``.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> print(res.summary().tables[1])
+        ==============================================================================
+        Fixed effects         coef    std err          z   P>|z|     [0.025     0.975]
+        ------------------------------------------------------------------------------
+        Intercept         251.4051      6.825     36.838   0.000    238.029    264.781
+        Days               10.4673      1.546      6.771   0.000      7.438     13.497
+        ==============================================================================
+        """
         from sm_multilevel.summary.summarize import summarize
 
         alpha = self.default_alpha if alpha is None else alpha
         return summarize(self, yname=yname, xname=xname, title=title, alpha=alpha, eform=eform)
 
-    def summary2(self, yname=None, xname=None, title=None, alpha=None, float_format="%.4f", eform=False):
-        """Summary in statsmodels' second format."""
+    def summary2(
+        self,
+        yname: str | None = None,
+        xname: Sequence[str] | None = None,
+        title: str | None = None,
+        alpha: float | None = None,
+        float_format: str = "%.4f",
+        eform: bool = False,
+    ) -> Summary2:
+        """Summary in statsmodels' second format.
+
+        Parameters
+        ----------
+        yname : str, optional
+            Name of the response.
+        xname : sequence of str, optional
+            Names of the fixed effects.
+        title : str, optional
+        alpha : float, optional
+            Intervals cover ``1 - alpha``; default: that of the fit.
+        float_format : str
+            Of the coefficients.
+        eform : bool
+            Odds, rate or mean ratios instead of coefficients.
+
+        Returns
+        -------
+        Summary2
+            With ``as_text()``, ``as_html()`` and ``as_latex()``.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> print(res.summary2().tables[1].round(3).to_string())
+                     Coef.  Std.Err.       z  P>|z|   [0.025   0.975]
+        Intercept  251.405     6.825  36.838    0.0  238.029  264.781
+        Days        10.467     1.546   6.771    0.0    7.438   13.497
+        """
         from sm_multilevel.summary.summarize import summarize2
 
         alpha = self.default_alpha if alpha is None else alpha
         return summarize2(self, yname=yname, xname=xname, title=title, alpha=alpha,
                           float_format=float_format, eform=eform)  # fmt: skip
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         state = "converged" if self.converged else "NOT CONVERGED"
         return f"<{type(self).__name__}: {self.method}, {state}, log-likelihood {self.llf:.3f}, {self.model!r}>"
 
-    def plot(self, kind="caterpillar", **kwargs):
-        """Plot of the fit: ``"caterpillar"``, ``"qq"``, ``"residuals"`` or ``"fitted"``."""
+    def plot(self, kind: str = "caterpillar", **kwargs: Any) -> Figure:
+        """Plot of the fit: ``"caterpillar"``, ``"qq"``, ``"residuals"`` or ``"fitted"``.
+
+        Parameters
+        ----------
+        kind : {"caterpillar", "qq", "residuals", "fitted"}
+        **kwargs
+            Options of the function of that name in `sm_multilevel.graphics`, as ``ax``.
+
+        Returns
+        -------
+        Figure
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> figure = res.plot(kind="qq")
+        >>> len(figure.axes)
+        2
+        """
         from sm_multilevel import graphics
 
         return graphics.plot(self, kind, **kwargs)
 
-    def remove_data(self):
-        """Drop everything that has one entry a row; population prediction still works."""
+    def remove_data(self) -> None:
+        """Drop everything that has one entry a row; population prediction still works.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> res.remove_data()
+        >>> res.params.round(2).to_dict()
+        {'Intercept': 251.41, 'Days': 10.47}
+        """
         if self.model.random is not None:  # another result of this model may have removed them
             # Computed while the data are there.
             _ = self.facts, self.term_solutions
             self.model.forget_arrays()
         self.cov_kwds = without_rows(self.cov_kwds)
         super().remove_data()
-
-    remove_data.__doc__ = LikelihoodModelResults.remove_data.__doc__
 
 
 _BARS = r"\([^()|]*\|\|?[^()]*\)"
@@ -405,7 +623,7 @@ _BARS = r"\([^()|]*\|\|?[^()]*\)"
 def _expand(formula, old):
     """The changed formula: ``.`` is the old side, and ``- (x | g)`` takes a random term out."""
     if old is None:
-        raise ValueError("update() needs a model made from a formula.")
+        raise ValueError("update() needs a model made from a formula. Make the changed model from its arrays.")
     if "~" not in formula:
         raise ValueError(f"{formula!r} has no '~'. Write '. ~ . + x'.")
     left, right = formula.split("~", 1)

@@ -22,7 +22,7 @@ class DisplayMethods:
     summary: Any
     _facts: Any
 
-    def to_markdown(self, **kwargs) -> str:
+    def to_markdown(self, **kwargs: Any) -> str:
         """The summary as tables of GitHub-flavoured Markdown, for a README or a report.
 
         Parameters
@@ -47,7 +47,7 @@ class DisplayMethods:
         """
         return self.summary(**kwargs).as_markdown()
 
-    def to_latex(self, **kwargs) -> str:
+    def to_latex(self, **kwargs: Any) -> str:
         """The summary in LaTeX, as ``summary().as_latex()``; it needs the package booktabs.
 
         Parameters
@@ -58,6 +58,15 @@ class DisplayMethods:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> res.to_latex().count("tabular")
+        8
         """
         return self.summary(**kwargs).as_latex()
 

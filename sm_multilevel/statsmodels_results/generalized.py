@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import statsmodels.base.wrapper as wrap
 
+from sm_multilevel.host import Frame
 from sm_multilevel.postestimation.components.solution import conditional_solution
 from sm_multilevel.postestimation.description import r_squared_glm as _variance
 from sm_multilevel.postestimation.description import ratios as _ratios
 from sm_multilevel.postestimation.prediction import predict_glm as _predict
-from sm_multilevel.postestimation.prediction.prediction_glm import prediction_glm
+from sm_multilevel.postestimation.prediction.prediction_glm import GLMPrediction, prediction_glm
 from sm_multilevel.postestimation.prediction.residuals import residuals as _residuals
 from sm_multilevel.statsmodels_results.base import MultilevelResults, MultilevelResultsWrapper
 
@@ -43,6 +46,17 @@ class MixedGLMResults(MultilevelResults):
     record : FitRecord
         What estimation did, and how it was checked.
     converged, is_singular : bool
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import cbpp
+    >>> cows = cbpp.load_pandas().data
+    >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+    >>> res.family, res.nAGQ, res.converged
+    (Binomial(logit), 1, True)
+    >>> res.odds_ratios()["OR"].round(3).to_dict()
+    {'Intercept': 0.247, 'period[T.2]': 0.371, 'period[T.3]': 0.323, 'period[T.4]': 0.206}
     """
 
     method = "ML"
@@ -73,7 +87,7 @@ class MixedGLMResults(MultilevelResults):
         self._labelled = model.design.index is not None
         self._null, self._mean_random = None, None
 
-    def fit_options(self):
+    def fit_options(self) -> dict[str, Any]:
         """Options of `fit` with which this result was made."""
         return {"nAGQ": self.nAGQ, "method": self.record.method, "use_t": self.use_t}
 
@@ -83,12 +97,12 @@ class MixedGLMResults(MultilevelResults):
         return np.concatenate([np.asarray(self.params), self.theta])
 
     @property
-    def fe_params(self):
+    def fe_params(self) -> pd.Series:
         """Fixed effects: `params` without the response's own parameters."""
         return self._fixed(self.params)
 
     @property
-    def bse_fe(self):
+    def bse_fe(self) -> pd.Series:
         """Standard errors of the fixed effects."""
         return self._fixed(self.bse)
 
@@ -125,7 +139,7 @@ class MixedGLMResults(MultilevelResults):
         return out
 
     @property
-    def pvalues(self):
+    def pvalues(self) -> pd.Series:
         """Of Wald tests that a parameter is zero; NaN for alpha and dispersion.
 
         Zero is the boundary of these, or outside of what they can be, and the Wald test does
@@ -137,16 +151,37 @@ class MixedGLMResults(MultilevelResults):
             self._cache["pvalues"] = values
         return self._cache["pvalues"]
 
-    def conf_int(self, alpha=None, method="wald", **kwargs):
+    def conf_int(self, alpha: float | None = None, method: str = "wald", **kwargs: Any) -> pd.DataFrame:
         """Confidence intervals at level 1 - alpha; default `default_alpha`.
 
         Those of alpha and dispersion are by "wald" made on the scale of their logarithm; they are NaN
         where alpha is estimated as zero. Where alpha is smaller than its standard error its
         logarithm has no useful one, and the interval is estimate +- z SE, cut off at zero.
 
+        Parameters
+        ----------
+        alpha : float, optional
+            Default: that of the fit.
+        method : {"wald", "profile", "boot"}
+        **kwargs
+            Of `profile` or `bootstrap`.
+
         Returns
         -------
         DataFrame or ndarray, shape (p + r, 2)
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import cbpp
+        >>> cows = cbpp.load_pandas().data
+        >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+        >>> print(res.conf_int().round(3))
+                         0      1
+        Intercept   -1.854 -0.943
+        period[T.2] -1.593 -0.391
+        period[T.3] -1.769 -0.488
+        period[T.4] -2.418 -0.743
         """
         out = np.array(super().conf_int(alpha, method, **kwargs), dtype=float).reshape(-1, 2)
         if method != "wald":
@@ -160,7 +195,7 @@ class MixedGLMResults(MultilevelResults):
 
     # -- ratios ----------------------------------------------------------------------------
 
-    def odds_ratios(self, alpha=None) -> pd.DataFrame:
+    def odds_ratios(self, alpha: float | None = None) -> pd.DataFrame:
         """Odds ratios, exp(coefficient), with Wald intervals made on the scale of the coefficients.
 
         They are conditional ones: within a level of the random effects. Thresholds and
@@ -192,7 +227,7 @@ class MixedGLMResults(MultilevelResults):
         """
         return _ratios.odds_ratios(self, self.default_alpha if alpha is None else alpha)
 
-    def incidence_rate_ratios(self, alpha=None) -> pd.DataFrame:
+    def incidence_rate_ratios(self, alpha: float | None = None) -> pd.DataFrame:
         """Incidence-rate ratios, exp(coefficient), of a count model with a log link.
 
         Parameters
@@ -209,10 +244,22 @@ class MixedGLMResults(MultilevelResults):
         ------
         ValueError
             For another response or link.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import epil
+        >>> seizures = epil.load_pandas().data
+        >>> res = smf.menbreg("y ~ trt + lbase + (1 | subject)", seizures).fit()
+        >>> print(res.incidence_rate_ratios().round(3))
+                            IRR  lower  upper  pvalue
+        Intercept         6.173  4.994  7.630   0.000
+        trt[T.progabide]  0.716  0.533  0.964   0.028
+        lbase             2.748  2.255  3.348   0.000
         """
         return _ratios.incidence_rate_ratios(self, self.default_alpha if alpha is None else alpha)
 
-    def exp_params(self, alpha=None) -> pd.DataFrame:
+    def exp_params(self, alpha: float | None = None) -> pd.DataFrame:
         """exp(coefficient) with a log or logit link: a ratio of means, or of odds.
 
         Parameters
@@ -229,6 +276,18 @@ class MixedGLMResults(MultilevelResults):
         ------
         ValueError
             For another link.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import epil
+        >>> seizures = epil.load_pandas().data
+        >>> res = smf.menbreg("y ~ trt + lbase + (1 | subject)", seizures).fit()
+        >>> print(res.exp_params().round(3))
+                          exp(coef)  lower  upper  pvalue
+        Intercept             6.173  4.994  7.630   0.000
+        trt[T.progabide]      0.716  0.533  0.964   0.028
+        lbase                 2.748  2.255  3.348   0.000
         """
         return _ratios.exp_params(self, self.default_alpha if alpha is None else alpha)
 
@@ -249,7 +308,7 @@ class MixedGLMResults(MultilevelResults):
             self._mean_random = _variance.mean_random_variance(self.model, self.term_covariances)
         return self._mean_random
 
-    def r_squared(self, method="auto") -> dict[str, float]:
+    def r_squared(self, method: str = "auto") -> dict[str, float]:
         """Marginal and conditional R-squared on the scale of the linear predictor.
 
         Parameters
@@ -298,7 +357,7 @@ class MixedGLMResults(MultilevelResults):
     # -- rows ------------------------------------------------------------------------------
 
     @property
-    def fittedvalues(self):
+    def fittedvalues(self) -> pd.Series:
         """Conditional means, random effects included.
 
         Of a binomial response of one trial; of an ordinal one the mean of the category's
@@ -309,33 +368,35 @@ class MixedGLMResults(MultilevelResults):
         return self._cache["fittedvalues"]
 
     @property
-    def resid(self):
+    def resid(self) -> pd.Series:
         """Response minus `fittedvalues`; of a binomial response its proportion."""
         if self._cache.get("resid") is None:
             self._cache["resid"] = self.model.endog - self.fittedvalues
         return self._cache["resid"]
 
     @property
-    def resid_response(self):
+    def resid_response(self) -> pd.Series:
         """As `resid`."""
         return self.resid
 
     @property
-    def resid_pearson(self):
+    def resid_pearson(self) -> pd.Series:
         """As ``residuals("pearson")``."""
         return _residuals(self, "pearson")
 
     @property
-    def resid_deviance(self):
+    def resid_deviance(self) -> pd.Series:
         """As ``residuals("deviance")``."""
         return _residuals(self, "deviance")
 
     @property
-    def resid_working(self):
+    def resid_working(self) -> pd.Series:
         """As ``residuals("working")``."""
         return _residuals(self, "working")
 
-    def residuals(self, kind="response", include_random=True, seed=None):
+    def residuals(
+        self, kind: str = "response", include_random: bool = True, seed: int | np.random.Generator | None = None
+    ) -> pd.Series:
         """Residuals of the rows of the fit.
 
         Parameters
@@ -371,8 +432,19 @@ class MixedGLMResults(MultilevelResults):
         index = self.model.design.index
         return values if index is None else pd.Series(values, index=index)
 
-    def predict(self, exog=None, include_random=True, transform=True, new_levels="zero", data=None, *,
-                type=None, which=None, offset=None, exposure=None):  # fmt: skip
+    def predict(
+        self,
+        exog: Any = None,
+        include_random: bool | str = True,
+        transform: bool = True,
+        new_levels: str = "zero",
+        data: Frame | None = None,
+        *,
+        type: str | None = None,
+        which: str | None = None,
+        offset: Any = None,
+        exposure: Any = None,
+    ) -> pd.Series | Any:
         """Predicted values.
 
         Parameters
@@ -436,8 +508,21 @@ class MixedGLMResults(MultilevelResults):
             new_levels=new_levels, offset=offset, exposure=exposure,
         )  # fmt: skip
 
-    def get_prediction(self, exog=None, include_random=True, transform=True, new_levels="zero", weights=None,
-                       pred_kwds=None, data=None, *, type=None, which=None, offset=None, exposure=None):  # fmt: skip
+    def get_prediction(
+        self,
+        exog: Any = None,
+        include_random: bool | str = True,
+        transform: bool = True,
+        new_levels: str = "zero",
+        weights: Any = None,
+        pred_kwds: dict[str, Any] | None = None,
+        data: Frame | None = None,
+        *,
+        type: str | None = None,
+        which: str | None = None,
+        offset: Any = None,
+        exposure: Any = None,
+    ) -> GLMPrediction | Any:
         """Predictions with confidence and prediction intervals.
 
         Parameters
@@ -446,6 +531,8 @@ class MixedGLMResults(MultilevelResults):
             As in `predict`.
         weights : array_like, optional
             Precision weights of new observations, for prediction intervals.
+        pred_kwds : dict, optional
+            Not used; statsmodels passes it.
         type, which : str, optional
             ``"mean"`` (default), ``"linear"`` or, of binomial and ordinal models, ``"prob"``.
 
@@ -459,13 +546,26 @@ class MixedGLMResults(MultilevelResults):
         Notes
         -----
         With the random effects of known levels, standard errors include the uncertainty of
-        their prediction (given theta) and of the coefficients. ``mean_se`` is by the delta
+        their prediction (given theta; of a level that the fit has not seen, all of its
+        variance) and of the coefficients. ``mean_se`` is by the delta
         method; the interval of the mean is that of the linear predictor through the inverse
         link. The interval of an observation has quantiles of the response's distribution,
         averaged over a normal linear predictor whose variance is that of its estimate, and
         for values without random effects also that of the random effects. Of a binomial
         response it is the proportion of its trials, one trial where new data do not have
         their number. Intervals of probabilities are made on the logit scale.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import cbpp
+        >>> cows = cbpp.load_pandas().data
+        >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+        >>> prediction = res.get_prediction(cows.head(2), include_random="marginal")
+        >>> print(prediction.summary_frame()[["mean", "mean_ci_lower", "mean_ci_upper"]].round(3))
+            mean  mean_ci_lower  mean_ci_upper
+        0  0.216          0.152          0.296
+        1  0.097          0.056          0.161
         """
         return prediction_glm(
             self, data if exog is None else exog, _predict.kind_of(self.family, type, which), weights,

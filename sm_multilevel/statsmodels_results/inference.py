@@ -1,19 +1,17 @@
-"""Tests, intervals and resampling: what results say about the uncertainty of their estimates."""
+"""Wald tests, intervals and the covariances behind them: what results say about their estimates' uncertainty."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from statsmodels.base.model import LikelihoodModelResults
 from statsmodels.stats.contrast import ContrastResults
 
 from sm_multilevel.checks import check_alpha
-from sm_multilevel.postestimation.comparison import anova as _anova
-from sm_multilevel.postestimation.comparison import compare as _compare
+from sm_multilevel.host import Hypothesis, LikelihoodModelResults
 from sm_multilevel.postestimation.profiling import profile as _profile
 from sm_multilevel.postestimation.resampling import bootstrap as _bootstrap
 from sm_multilevel.postestimation.robust import sandwich as _robust
@@ -24,6 +22,7 @@ from sm_multilevel.postestimation.wald.reference import Reference
 
 __all__ = ["InferenceMethods"]
 
+Results = TypeVar("Results", bound="InferenceMethods")
 # Intervals of `params` beside Wald's: (result, alpha, options) -> ndarray (p, 2).
 _INTERVALS: dict[str, Callable] = {"profile": _profile.profile_conf_int, "boot": _bootstrap.boot_interval}
 
@@ -40,7 +39,15 @@ class InferenceMethods(LikelihoodModelResults):
     reference: Reference | None = None  # of t and F statistics; None: normal, or t with df_resid if use_t
     _wrapper: Any = None  # of the class
 
-    def derived(self, *, reference=None, use_t=None, cov=None, cov_type=None, cov_kwds=None):
+    def derived(
+        self: Results,
+        *,
+        reference: Reference | None = None,
+        use_t: bool | None = None,
+        cov: np.ndarray | None = None,
+        cov_type: str | None = None,
+        cov_kwds: dict[str, Any] | None = None,
+    ) -> Results:
         """The same fit with another covariance of `params`, or other degrees of freedom.
 
         Parameters
@@ -78,7 +85,7 @@ class InferenceMethods(LikelihoodModelResults):
             out.cov_kwds = dict(cov_kwds)
         return self._wrapper(out)
 
-    def with_df(self, method):
+    def with_df(self: Results, method: str) -> Results:
         """The same fit with other degrees of freedom of its t and F tests and intervals.
 
         Parameters
@@ -120,7 +127,9 @@ class InferenceMethods(LikelihoodModelResults):
         """
         return _df.with_df(self, method)
 
-    def get_robustcov_results(self, cov_type="robust", use_t=None, **cov_kwds):
+    def get_robustcov_results(
+        self: Results, cov_type: str = "robust", use_t: bool | None = None, **cov_kwds: Any
+    ) -> Results:
         """The same fit with a cluster-robust covariance of its estimates.
 
         Parameters
@@ -184,7 +193,7 @@ class InferenceMethods(LikelihoodModelResults):
         return _robust.get_robustcov_results(self, cov_type, use_t, cov_kwds)
 
     @property
-    def df_coef(self):
+    def df_coef(self) -> pd.Series:
         """Degrees of freedom of each of `params`; infinite where the normal distribution is used.
 
         Returns
@@ -198,7 +207,7 @@ class InferenceMethods(LikelihoodModelResults):
             df = self.reference.t_df(np.eye(p))
         return pd.Series(df, index=list(self.model.data.param_names), name="df")
 
-    def conf_int(self, alpha=None, method="wald", **kwargs):
+    def conf_int(self, alpha: float | None = None, method: str = "wald", **kwargs: Any) -> pd.DataFrame:
         """Confidence intervals of `params`.
 
         Parameters
@@ -209,12 +218,23 @@ class InferenceMethods(LikelihoodModelResults):
             Estimate +- a quantile times the standard error; where the profile likelihood is high
             enough (see `profile`; of a REML fit that of the ML fit); from bootstrap replicates.
         **kwargs
-            Of "profile": ``n_jobs``. Of "boot": ``n=1000``, ``seed``, ``n_jobs``,
+            Of "profile": ``n_jobs``, ``disp``. Of "boot": ``n=1000``, ``seed``, ``n_jobs``, ``disp``,
             ``kind`` as in `bootstrap`, and ``interval="percentile"``, as `BootstrapResults.conf_int` takes its method.
 
         Returns
         -------
         DataFrame or ndarray, shape (p, 2)
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> print(res.conf_int(method="profile").round(2))
+                        0       1
+        Intercept  237.68  265.13
+        Days         7.36   13.58
         """
         alpha = check_alpha(self.default_alpha if alpha is None else alpha)
         if "cols" in kwargs:
@@ -224,17 +244,50 @@ class InferenceMethods(LikelihoodModelResults):
             )
         if method == "wald":
             if kwargs:
-                raise TypeError(f"conf_int(method='wald') has no option {', '.join(map(repr, kwargs))}.")
+                others = " and ".join(map(repr, _INTERVALS))
+                raise TypeError(
+                    f"conf_int(method='wald') has no option {next(iter(kwargs))!r}; method={others} have some."
+                )
             return super().conf_int(alpha)
         if not isinstance(method, str) or method not in _INTERVALS:
             names = ", ".join(map(repr, ["wald", *_INTERVALS]))
             raise ValueError(f"method={method!r} of intervals is not known. Choose one of {names}.")
         return _INTERVALS[method](self, alpha, **kwargs)
 
-    def cov_params(self, r_matrix=None, column=None, scale=None, cov_p=None, other=None):
+    def cov_params(
+        self, r_matrix: Any = None, column: Any = None, scale: Any = None, cov_p: Any = None, other: Any = None
+    ) -> pd.DataFrame:
         """Covariance of the estimates, or of linear combinations of them, as in statsmodels.
 
         A combination is NaN only where it has a parameter without a standard error in it.
+
+        Parameters
+        ----------
+        r_matrix : array_like, optional
+            Combinations, one a row.
+        column : optional
+            Positions or names of some estimates.
+        scale : float, optional
+            Multiplies the covariance.
+        cov_p : array_like, optional
+            Another covariance of the estimates.
+        other : array_like, optional
+            Combinations on the other side: the result is ``r_matrix @ cov @ other.T``.
+
+        Returns
+        -------
+        DataFrame, shape (p, p); of combinations an ndarray
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> print(res.cov_params().round(3))
+                   Intercept   Days
+        Intercept     46.575 -1.451
+        Days          -1.451  2.389
         """
         if r_matrix is None or np.ndim(r_matrix) == 0 or column is not None:
             return super().cov_params(r_matrix, column, scale, cov_p, other)
@@ -246,7 +299,15 @@ class InferenceMethods(LikelihoodModelResults):
 
     # -- tests -----------------------------------------------------------------------------
 
-    def wald_test(self, r_matrix, cov_p=None, invcov=None, use_f=None, df_constraints=None, scalar=True):
+    def wald_test(
+        self,
+        r_matrix: Hypothesis | Mapping[str, float],
+        cov_p: Any = None,
+        invcov: Any = None,
+        use_f: bool | None = None,
+        df_constraints: int | None = None,
+        scalar: bool = True,
+    ) -> ContrastResults:
         """Wald test of linear hypotheses; also of a dict of coefficients or whole terms.
 
         Parameters
@@ -254,6 +315,19 @@ class InferenceMethods(LikelihoodModelResults):
         r_matrix : str, array_like, tuple or dict
             As in statsmodels; or ``{"ses": 0, "gender": 0}``, whose keys are coefficients
             or whole terms (``gender`` for ``gender[T.M]``).
+        cov_p : array_like, optional
+            Another covariance of the estimates.
+        invcov, df_constraints
+            As in statsmodels.
+        use_f : bool, optional
+            F or chi-squared; default: as the result's t tests.
+        scalar : bool
+            Whether statistic and p-value are numbers or arrays of one.
+
+        Returns
+        -------
+        ContrastResults
+            With ``statistic``, ``pvalue``, ``df_num`` and ``df_denom``.
 
         Raises
         ------
@@ -264,6 +338,16 @@ class InferenceMethods(LikelihoodModelResults):
         -----
         A constraint that follows from the ones before it is left out and does not count. No other one is lost,
         whatever the units of the coefficients are. With `invcov` all is as in statsmodels.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> test = res.wald_test("Days = 10", scalar=True)
+        >>> print(f"{test.statistic:.3f}, p = {test.pvalue:.3f}")
+        0.091, p = 0.762
         """
         if isinstance(r_matrix, Mapping):
             r_matrix = _wald.constraints_from_dict(self.model, r_matrix)
@@ -285,11 +369,35 @@ class InferenceMethods(LikelihoodModelResults):
         factor, df = self.reference.f_df(rows)
         return ContrastResults(F=test.fvalue * factor, df_denom=df, df_num=test.df_num)
 
-    def t_test(self, r_matrix, cov_p=None, use_t=None):
+    def t_test(self, r_matrix: Hypothesis, cov_p: Any = None, use_t: bool | None = None) -> ContrastResults:
         """t or z tests of single linear hypotheses, as in statsmodels.
 
         Of a parameter that has no standard error all is NaN. That a dispersion or alpha is
         zero has no such test: among several hypotheses its p-value is NaN, alone it is refused.
+
+        Parameters
+        ----------
+        r_matrix : str, array_like or tuple
+            As ``"x = 0, z = 1"``, or combinations, one a row.
+        cov_p : array_like, optional
+            Another covariance of the estimates.
+        use_t : bool, optional
+            Default: as the result's.
+
+        Returns
+        -------
+        ContrastResults
+            With ``effect``, ``sd``, ``pvalue``, ``conf_int()`` and ``summary_frame()``.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> print(res.t_test("Intercept + 5 * Days = 300").summary_frame().round(3).to_string())
+               coef  std err      z  P>|z|  Conf. Int. Low  Conf. Int. Upp.
+        c0  303.742    9.581  0.391  0.696         284.963           322.52
         """
         _wald.check_hypothesis(self.model, r_matrix)
         zero = _wald.zero_tests(self, r_matrix)
@@ -305,221 +413,79 @@ class InferenceMethods(LikelihoodModelResults):
             test.pvalue = np.where(zero, np.nan, test.pvalue)
         return test
 
-    def t_test_pairwise(self, term_name, method="hs", alpha=None, factor_labels=None):
-        """Tests of all pairs of levels of a factor, corrected for their number, as in statsmodels."""
+    def t_test_pairwise(
+        self, term_name: str, method: str = "hs", alpha: float | None = None, factor_labels: Sequence[str] | None = None
+    ) -> Any:
+        """Tests of all pairs of levels of a factor, corrected for their number, as in statsmodels.
+
+        Parameters
+        ----------
+        term_name : str
+            A factor, as in the formula.
+        method : str
+            Correction for the number of tests, as in ``statsmodels.stats.multitest.multipletests``.
+        alpha : float, optional
+            Default: that of the fit.
+        factor_labels : sequence of str, optional
+            Names of the levels.
+
+        Returns
+        -------
+        statsmodels' result of pairwise tests
+            With ``result_frame``.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import cbpp
+        >>> cows = cbpp.load_pandas().data
+        >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+        >>> print(res.t_test_pairwise("period").result_frame[["coef", "pvalue-hs"]].round(3))
+              coef  pvalue-hs
+        2-1 -0.992      0.005
+        3-1 -1.129      0.003
+        4-1 -1.580      0.001
+        3-2 -0.136      0.720
+        4-2 -0.588      0.509
+        4-3 -0.452      0.579
+        """
         alpha = self.default_alpha if alpha is None else alpha
         return _wald.t_test_pairwise(self, term_name, method, alpha, factor_labels)
 
-    def wald_test_terms(self, skip_single=False, extra_constraints=None, combine_terms=None, scalar=True):
-        """A joint Wald test of every term of the fixed part."""
+    def wald_test_terms(
+        self,
+        skip_single: bool = False,
+        extra_constraints: Any = None,
+        combine_terms: Sequence[str] | None = None,
+        scalar: bool = True,
+    ) -> Any:
+        """A joint Wald test of every term of the fixed part.
+
+        Parameters
+        ----------
+        skip_single : bool
+            Leave out terms with a single coefficient.
+        extra_constraints : sequence, optional
+            Further hypotheses, as in `wald_test`.
+        combine_terms : sequence of str, optional
+            Terms whose names hold one of these are tested together as well.
+        scalar : bool
+            Whether statistics are numbers or arrays of one.
+
+        Returns
+        -------
+        WaldTestResults
+            Its ``table`` has a row a term.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import cbpp
+        >>> cows = cbpp.load_pandas().data
+        >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+        >>> print(res.wald_test_terms(scalar=True))
+                        chi2        P>chi2  df constraint
+        Intercept  36.191344  1.788632e-09              1
+        period     24.948774  1.582601e-05              3
+        """
         return _wald.wald_test_terms(self, skip_single, extra_constraints, combine_terms, scalar)
-
-    def compare_lr_test(self, restricted):
-        """Likelihood ratio test against a restricted model, under statsmodels' name.
-
-        Parameters
-        ----------
-        restricted : result
-            As in `sm_multilevel.api.lrtest`, which gives more.
-
-        Returns
-        -------
-        statistic, p_value : float
-            The p-value takes account of variances that cannot be negative.
-        df : int
-            Number of parameters that `restricted` does not have.
-
-        Examples
-        --------
-        >>> import statsmodels.formula.api as sm
-        >>> import sm_multilevel.formula.api as smf
-        >>> from sm_multilevel.datasets import sleepstudy
-        >>> df = sleepstudy.load_pandas().data
-        >>> result = smf.mixedlm("Reaction ~ Days + (1 | Subject)", df).fit(reml=False)
-        >>> statistic, p_value, extra = result.compare_lr_test(sm.ols("Reaction ~ Days", df).fit())
-        >>> round(statistic, 3), extra
-        (106.214, 1)
-        """
-        test = _compare.lrtest(restricted, self)
-        return test.chi2, test.p_value, test.df
-
-    def ranova(self, reduce_terms=True, method="asymptotic", n=None, seed=None, n_jobs=1):
-        """Likelihood ratio test of each random term: the model without it, or with a part of it, is fitted.
-
-        Parameters
-        ----------
-        reduce_terms : bool
-            ``(x + z | g)`` is tested by leaving out x, then z, with their covariances; ``(1 | g)``, and what has
-            nothing that could be left out, whole. False: all terms whole. As lmerTest's ``ranova``.
-        method, n, seed, n_jobs
-            Of the null distribution, as in `sm_multilevel.api.lrtest`.
-
-        Returns
-        -------
-        DataFrame
-            ``npar, logLik, AIC, LRT, Df, Pr(>Chisq), p_value``, the first row the model itself. ``Pr(>Chisq)`` is
-            from chi2(Df), as lmerTest gives it, and too large; ``p_value`` takes account of the boundary. It is NaN
-            where the smaller fit is singular; ``method="bootstrap"`` has it then.
-
-        Raises
-        ------
-        ValueError
-            If the fit did not converge, or the data are gone.
-
-        Notes
-        -----
-        Under REML the likelihoods are restricted; all models have the same fixed effects.
-
-        Examples
-        --------
-        >>> import sm_multilevel.formula.api as smf
-        >>> from sm_multilevel.datasets import penicillin
-        >>> df = penicillin.load_pandas().data
-        >>> result = smf.mixedlm("diameter ~ 1 + (1 | plate) + (1 | sample)", df).fit()
-        >>> result.ranova()[["npar", "LRT", "Df"]].round(2)
-                      npar     LRT   Df
-        <none>           4     NaN  NaN
-        (1 | plate)      3  105.06  1.0
-        (1 | sample)     3  282.40  1.0
-        """
-        return _anova.ranova(self, reduce_terms, method, n, seed, n_jobs)
-
-    # -- likelihood ------------------------------------------------------------
-
-    def profile(self, which=None, alpha=0.01, n_jobs=1):
-        """Profile likelihoods: the deviance as a function of one parameter, the others estimated anew.
-
-        Parameters
-        ----------
-        which : str or sequence of str, optional
-            Names as in `params`, and ``"sd(x|g)"``, ``"cor(Intercept,x|g)"``, ``"sd(Residual)"``; or the
-            groups ``"beta"``, ``"psi"`` (alpha, dispersion, cut-points) and ``"components"``. Default
-            all.
-        alpha : float
-            Profiles reach as far as the intervals of level 1 - alpha.
-        n_jobs : int
-            Processes, as joblib takes it, each with one parameter at a time.
-
-        Returns
-        -------
-        ProfileResults
-            ``conf_int(alpha)``, ``plot()``, ``frame``, ``notes``.
-
-        Raises
-        ------
-        ValueError
-            For an unknown name, a fit that did not converge, one with ``nAGQ=0``, or if the data are
-            gone.
-
-        Warns
-        -----
-        ConvergenceWarning
-            Where a point did not converge (it is not used), and where the deviance is lower than at
-            the fit, which then was not at its optimum.
-
-        Notes
-        -----
-        zeta = sign(value - estimate) sqrt(deviance(value) - least deviance) is compared with the
-        normal distribution (Bates and Watts 1988; Bates, Maechler, Bolker and Walker 2015, section
-        5.1). The likelihood is always the full one: of a REML fit the same model is fitted by ML
-        first, as in lme4, and ``is_refit`` says so. A standard deviation ends at 0, a correlation at
-        -1 and 1, with the same quantiles there; `notes` says which profiles end at a limit.
-
-        Examples
-        --------
-        >>> import sm_multilevel.formula.api as smf
-        >>> from sm_multilevel.datasets import sleepstudy
-        >>> df = sleepstudy.load_pandas().data
-        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
-        >>> res.profile("components").conf_int().round(2)
-                                     lower  upper
-        sd(Intercept|Subject)        14.38  37.72
-        sd(Days|Subject)              3.80   8.75
-        cor(Intercept,Days|Subject)  -0.48   0.69
-        sd(Residual)                 22.90  28.86
-        """
-        return _profile.profile(self, which, alpha, n_jobs)
-
-    # -- resampling ------------------------------------------------------------
-
-    def simulate(self, n=1, seed=None, include_random="new") -> np.ndarray:
-        """Responses drawn from the fitted model, in the coding of ``model.endog``.
-
-        Parameters
-        ----------
-        n : int
-            Responses.
-        seed : int or numpy.random.Generator, optional
-        include_random : {"new", True, False}
-            New random effects for each response; those predicted from the data; or zero.
-
-        Returns
-        -------
-        ndarray, shape (n, rows)
-            With offset, weights and numbers of trials of the data; a binomial response as
-            the proportion of its trials, an ordinal one as the number 0 .. K-1.
-        """
-        return _bootstrap.simulate(self, n, seed, include_random)
-
-    def bootstrap(
-        self, n=1000, seed=None, n_jobs=None, statistic=None, kind="parametric", disp=None, batch=None
-    ):  # fmt: skip
-        """Parametric or cluster bootstrap.
-
-        Parameters
-        ----------
-        n : int
-            Replicates.
-        seed : int, optional
-            With the same seed replicate k is the same, whatever `n`, `n_jobs` and `batch` are. Without
-            one it is drawn from the system, and is in the result.
-        n_jobs : int, optional
-            Processes, as joblib takes it; None is one, or what ``joblib.parallel_backend`` or
-            ``parallel_config`` says where one is active (loky, threading, dask, ray).
-        statistic : {"estimates", "params", "components"} or callable, optional
-            What is computed of each refit. "estimates" (default): `params`, then variances and
-            covariances, then standard deviations and correlations; "components": without `params`.
-            These need no result objects, and linear models are then refitted many at once. A
-            callable takes a result and returns an array, Series, dict or number.
-        kind : {"parametric", "cluster"}
-            New random effects and responses from the fitted model; or whole groups of the top level,
-            drawn with replacement, each draw a group of its own.
-        disp : bool, optional
-            Progress bar; default where stderr is a terminal.
-        batch : int, optional
-            Replicates of a task, whose responses are in memory together.
-
-        Returns
-        -------
-        BootstrapResults
-            ``estimates`` (n, k), ``conf_int(alpha, method)``, ``bse``, ``failures``, ``extend(n_more)``,
-            ``save(path)``.
-
-        Raises
-        ------
-        ValueError
-            For an option that is not known; "parametric" with freq_weights; "cluster" where factors
-            are crossed, or there is one group only; if the data are gone; if a callable raises on
-            the data themselves, or gives no finite real number.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If more than 5 % of the replicates failed: they did not converge, have no fit, or the
-            statistic raised. `failures` counts the reasons. Likewise where a callable gave NaN.
-
-        Notes
-        -----
-        Davison and Hinkley (1997), Bootstrap methods and their application, sections 2.2 and 3.8. Every
-        refit passes the checks of `fit`.
-
-        Examples
-        --------
-        >>> import sm_multilevel.formula.api as smf
-        >>> from sm_multilevel.datasets import sleepstudy
-        >>> df = sleepstudy.load_pandas().data
-        >>> boot = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit().bootstrap(1000, seed=1)
-        >>> boot.conf_int().loc[["Days", "sd(Days)"]].round(1).to_numpy().tolist()
-        [[7.5, 13.5], [3.3, 8.2]]
-        """
-        return _bootstrap.bootstrap(self, n, seed, n_jobs, statistic, kind, disp, batch)

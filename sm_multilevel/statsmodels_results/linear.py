@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, overload
+
 import numpy as np
+import pandas as pd
 import statsmodels.base.wrapper as wrap
 
 from sm_multilevel.checks import check_option
+from sm_multilevel.host import Frame
 from sm_multilevel.mixedlm_options import SEARCH_OPTIONS
 from sm_multilevel.postestimation.description import icc as _icc
 from sm_multilevel.postestimation.description.r_squared import r_squared as _r_squared
@@ -36,6 +40,15 @@ class MixedLMResults(MultilevelResults):
     method : {"REML", "ML"}
     default_alpha : float
         Of intervals and summaries for which no other is asked.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> res.params.round(3).to_dict(), round(res.scale, 2)
+    ({'Intercept': 251.405, 'Days': 10.467}, 654.94)
     """
 
     def __init__(self, model, record, state, *, reml, use_t=None, start_params=None, alpha=0.05):
@@ -49,11 +62,11 @@ class MixedLMResults(MultilevelResults):
         self.k_params = len(self.params) + len(record.theta) + 1
 
     @property
-    def residual_variance(self):
+    def residual_variance(self) -> float:
         """`scale`: the model has a residual."""
         return self.scale
 
-    def fit_options(self):
+    def fit_options(self) -> dict[str, Any]:
         """Options of `fit` with which this result was made."""
         df = _df.df_option(self.reference)
         return {"reml": self.reml, "method": self.record.method, "use_t": None if df else self.use_t, "df": df}
@@ -70,6 +83,15 @@ class MixedLMResults(MultilevelResults):
         -------
         dict
             ``marginal, conditional, var_fixed, var_random, var_residual``.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> {name: round(value, 3) for name, value in res.r_squared().items()}
+        {'marginal': 0.279, 'conditional': 0.799, 'var_fixed': 908.953, 'var_random': 1698.071, 'var_residual': 654.941}
         """
         if self._facts is not None:
             return dict(self._facts.r_squared)
@@ -84,7 +106,7 @@ class MixedLMResults(MultilevelResults):
     # -- rows ------------------------------------------------------------------------------
 
     @property
-    def fittedvalues(self):
+    def fittedvalues(self) -> pd.Series:
         """Conditional fitted values, random effects included."""
         if self._cache.get("fittedvalues") is None:
             rows = _predict.rows_of(self.model, None)
@@ -92,13 +114,31 @@ class MixedLMResults(MultilevelResults):
         return self._cache["fittedvalues"]
 
     @property
-    def resid(self):
+    def resid(self) -> pd.Series:
         """Response minus conditional fitted values."""
         if self._cache.get("resid") is None:
             self._cache["resid"] = self.model.endog - self.fittedvalues
         return self._cache["resid"]
 
-    def predict(self, exog=None, include_random=True, transform=True, new_levels="zero", data=None):
+    @overload
+    def predict(self, exog: np.ndarray, include_random: bool = ..., transform: bool = ...) -> np.ndarray: ...
+    @overload
+    def predict(
+        self,
+        exog: Frame | None = ...,
+        include_random: bool = ...,
+        transform: bool = ...,
+        new_levels: str = ...,
+        data: Frame | None = ...,
+    ) -> pd.Series: ...
+    def predict(
+        self,
+        exog: Any = None,
+        include_random: bool = True,
+        transform: bool = True,
+        new_levels: str = "zero",
+        data: Frame | None = None,
+    ) -> Any:
         """Predicted values.
 
         Parameters
@@ -126,13 +166,32 @@ class MixedLMResults(MultilevelResults):
         ------
         FormulaError
             If a column is missing: for the grouping factor the message names the option.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> res.predict(df.head(2)).round(2).tolist()
+        [253.66, 273.33]
+        >>> res.predict(df.head(2), include_random=False).round(2).tolist()
+        [251.41, 261.87]
         """
         new = data if exog is None else exog
         rows = _predict.rows_of(self.model, new, include_random, transform, new_levels)
         return _predict.predict(self, rows)
 
-    def get_prediction(self, exog=None, include_random=True, transform=True, new_levels="zero",
-                       weights=None, pred_kwds=None, data=None):  # fmt: skip
+    def get_prediction(
+        self,
+        exog: Any = None,
+        include_random: bool = True,
+        transform: bool = True,
+        new_levels: str = "zero",
+        weights: Any = None,
+        pred_kwds: dict[str, Any] | None = None,
+        data: Frame | None = None,
+    ) -> _predict.Prediction:
         """Predictions with confidence and prediction intervals.
 
         Parameters
@@ -141,23 +200,46 @@ class MixedLMResults(MultilevelResults):
             As in `predict`.
         weights : array_like, optional
             Precision weights of new observations, for prediction intervals.
+        pred_kwds : dict, optional
+            Not used; statsmodels passes it.
 
         Returns
         -------
         Prediction
             ``summary_frame()`` has ``mean, mean_se, mean_ci_lower, mean_ci_upper,
             obs_ci_lower, obs_ci_upper``. With random effects the intervals include the
-            uncertainty of their prediction; population ones include the random effects'
+            uncertainty of their prediction (of a level that the fit has not seen, all of
+            its variance); population ones include the random effects'
             variance in the prediction interval. After `with_df`, confidence intervals of
             population values are t intervals with the degrees of freedom of each row; for
             predicted random effects and for new observations there are none, and their
             intervals are normal.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> print(res.get_prediction(df.head(2)).summary_frame()[["mean", "mean_ci_lower", "mean_ci_upper"]].round(2))
+             mean  mean_ci_lower  mean_ci_upper
+        0  253.66         229.64         277.68
+        1  273.33         252.67         293.99
         """
         new = data if exog is None else exog
         rows = _predict.rows_of(self.model, new, include_random, transform, new_levels)
         return _predict.prediction(self, rows, weights)
 
-    def profile_re(self, re_ix, vtype, num_low=5, dist_low=1.0, num_high=5, dist_high=1.0, **fit_kwargs):
+    def profile_re(
+        self,
+        re_ix: int | str,
+        vtype: str,
+        num_low: int = 5,
+        dist_low: float = 1.0,
+        num_high: int = 5,
+        dist_high: float = 1.0,
+        **fit_kwargs: Any,
+    ) -> np.ndarray:
         """The profile likelihood of a variance on a grid, as statsmodels' MixedLM gives it.
 
         For intervals and standard deviations see `profile`, which takes no grid.

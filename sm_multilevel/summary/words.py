@@ -133,8 +133,8 @@ def head(result: Any) -> list[str]:
         dropped = ", ".join(result.model.dropped_exog)
         others = "" if result.family is None or result.family.has_intercept else "cut-points or "
         out.append(f"Dropped, because {others}the columns before contain them: {dropped}.")
-    if result.model.formula:
-        out.append(f"Formula: {' '.join(result.model.formula.split())}")
+    if result.model.full_formula:
+        out.append(f"Formula: {' '.join(result.model.full_formula.split())}")
     return out
 
 

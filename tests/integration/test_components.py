@@ -346,7 +346,7 @@ BAD = {
     "method": (lambda r: r.varcorr(conf_int=True, method="bayes"), ValueError, "method='bayes'"),
     "alpha": (lambda r: r.varcorr(conf_int=True, alpha=1.5), ValueError, "alpha=1.5"),
     "flag": (lambda r: r.varcorr(conf_int="yes"), ValueError, "conf_int='yes'"),
-    "option": (lambda r: r.varcorr(conf_int=True, seed=3), ValueError, "varcorr: seed= belongs to method='boot'"),
+    "option": (lambda r: r.varcorr(conf_int=True, seed=3), ValueError, r"varcorr\(\): seed= belongs to method='boot'"),
     "unknown option": (lambda r: r.varcorr(conf_int=True, method="boot", seeds=3), TypeError, "Did you mean 'seed'"),
     "few replicates": (lambda r: r.varcorr(conf_int=True, method="boot", n=10), ValueError, "at least 39"),
     "no intervals": (lambda r: r.varcorr(method="profile"), ValueError, "conf_int=True"),

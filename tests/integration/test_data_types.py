@@ -1,5 +1,6 @@
 """The same data in other clothes give the same fit: types of columns, tables, indexes, ways to pass an argument."""
 
+import decimal
 import pickle
 import warnings
 
@@ -10,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import sm_multilevel.api as smm
 import sm_multilevel.formula.api as smf
+from sm_multilevel.datasets import sleepstudy
 
 try:
     import polars as pl
@@ -521,3 +523,21 @@ def test_the_data_are_not_changed():
     smm.MixedLM(*arrays, var_weights=D["w"].to_numpy(), freq_weights=D["f"]).fit()
     for array, old in zip(arrays, before, strict=True):
         assert_array_equal(array, old)
+
+
+def test_decimal_objects_are_not_levels():
+    data = sleepstudy.load_pandas().data
+    data["Days"] = [decimal.Decimal(int(day)) for day in data["Days"]]
+    with pytest.raises(ValueError, match=r"'Days' holds decimal.Decimal objects.*astype\(float\)"):
+        smf.mixedlm("Reaction ~ Days + (1 | Subject)", data)
+
+
+@needs_polars
+def test_polars_without_rows_and_decimals():
+    data = sleepstudy.load_pandas().data
+    frame = pl.DataFrame({name: data[name].to_numpy() for name in data})
+    with pytest.raises(TypeError, match=r"polars LazyFrame, which has no rows yet. Give data.collect\(\)"):
+        smf.mixedlm("Reaction ~ Days + (1 | Subject)", frame.lazy())
+    exact = frame.with_columns(pl.col("Days").cast(pl.Decimal(9, 2)))
+    want = smf.mixedlm("Reaction ~ Days + (1 | Subject)", data).fit()
+    assert smf.mixedlm("Reaction ~ Days + (1 | Subject)", exact).fit().llf == pytest.approx(want.llf, abs=1e-9)

@@ -12,14 +12,16 @@ import pytest
 from sm_multilevel.datasets import mathachieve, sleepstudy
 
 ROOT = Path(__file__).parents[2]
-GUIDES = ["linear", "generalized", "inference", "for_lme4_users", "for_mixedlm_users", "for_stata_users"]
-PAGES = ["README.md", "docs/index.md", *(f"docs/{guide}.md" for guide in GUIDES)]
+GUIDES = ["linear", "generalized", "inference", "limitations"]
+GUIDES += ["for_lme4_users", "for_mixedlm_users", "for_stata_users", "for_statspai_users"]
+# Pages with {code-cell} blocks are run by the build too, which puts their output on the page.
+PAGES = ["README.md", "docs/index.md", "docs/start.md", *(f"docs/{guide}.md" for guide in GUIDES)]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_code_blocks_run(page):
     mpl.use("Agg")
-    pattern = r"```python\n(.*?)```(?:\s*```text\n(.*?)```)?"
+    pattern = r"```(?:python|\{code-cell\}(?:\n:mystnb:.*?\n)?)\n(.*?)```(?:\s*```text\n(.*?)```)?"
     blocks = re.findall(pattern, (ROOT / page).read_text(), flags=re.DOTALL)
     assert blocks
     data = sleepstudy.load_pandas().data

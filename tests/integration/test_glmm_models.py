@@ -463,3 +463,33 @@ def test_a_pickled_model_fits_the_same():
         for other in (pickle.loads(pickle.dumps(built)), copy.deepcopy(built)):
             assert other.fit().llf == pytest.approx(llf, rel=1e-12)
             assert pickle.loads(pickle.dumps(other)).fit().llf == pytest.approx(llf, rel=1e-12)
+
+
+# -- links with an edge --------------------------------------------------------------------------
+
+
+def edge_frame(seed):
+    rng = np.random.default_rng(seed)
+    g = rng.integers(0, 8, 80)
+    x = rng.normal(size=80)
+    b = rng.normal(size=8)
+    d = pd.DataFrame({"g": g, "x": x, "y": rng.gamma(1.0, np.exp(b[g])), "c": rng.poisson(np.exp(b[g] + 0.5 * x))})
+    d["z"] = (rng.random(80) < np.exp(-np.abs(1 + b[g] + x))).astype(int)
+    return d
+
+
+@pytest.mark.filterwarnings("ignore::statsmodels.tools.sm_exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("points", [1, 3, "auto"])
+@pytest.mark.parametrize(
+    ("family", "link", "y"),
+    [("inverse_gaussian", "inverse_squared", "y"), ("poisson", "identity", "c"), ("binomial", "log", "z")],
+)
+def test_at_the_edge_of_a_domain_a_fit_ends_or_says_why_not(family, link, y, points):
+    """Derivatives that are not finite at a start, or modes that do not exist, are no errors of NumPy's."""
+    for seed in range(6):
+        model = MixedGLM.from_formula(f"{y} ~ x + (1 | g)", edge_frame(seed), family=family, link=link)
+        try:
+            result, said = model.fit(nAGQ=points), ""
+        except ValueError as error:
+            result, said = None, str(error)
+        assert "link" in said if result is None else result.converged or result.record.reason

@@ -747,7 +747,7 @@ def test_a_covariance_is_not_called_a_correlation():
 
 
 @pytest.mark.parametrize(
-    ("option", "said"), [("n", "'n': n belongs to method='boot'"), ("steps", "'steps'; it has n_jobs")]
+    ("option", "said"), [("n", "'n': n belongs to method='boot'"), ("steps", "'steps'; it has n_jobs and disp")]
 )
 def test_options_of_intervals_that_are_not_theirs(option, said):
     with pytest.raises(TypeError, match=rf"conf_int\(method='profile'\) has no option {said}"):

@@ -441,13 +441,13 @@ def test_copies_are_the_same_model(got):
 def test_own_options_can_be_updated():
     env = EvalEnvironment([{}])
     got = model("y", frame(y=text(D["o"], LEVELS)), "ordinal", order=LEVELS)
-    other = got.updated(got.formula, None, {"order": LEVELS[::-1]}, env)
+    other = got.updated(got.full_formula, None, {"order": LEVELS[::-1]}, env)
     same(other, 2 - D["o"], categories=("high", "mid", "low"))
     got = model("s", n_trials="t").updated("s ~ x + (1 | g)", None, {"family": "poisson", "n_trials": None}, env)
     same(got, D["s"])
     assert got.family == "poisson"
     with pytest.raises(TypeError, match=r"update\(\) has no option 'n_trial'. Did you mean 'n_trials'"):
-        got.updated(got.formula, None, {"n_trial": "t"}, env)
+        got.updated(got.full_formula, None, {"n_trial": "t"}, env)
 
 
 def test_another_response():

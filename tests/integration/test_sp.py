@@ -160,6 +160,13 @@ ERRORS = [
     ({"x": ["ses", "gendre"]}, r"x= names 'gendre'.*mean 'gender'"),
     ({"x": ["np.log(ses)"]}, "x= names 'np.log"),
     ({"x": ["ses", 3]}, "x= must hold names of columns .*not 3"),
+    ({"x": 5}, "x= must hold names of columns .*not 5"),
+    ({"y": ["math_score", "ses"]}, r"y=\['math_score', 'ses'\] must be the name of one column"),
+    ({"y": None}, "y=None must be the name of one column"),
+    ({"group": []}, "names no grouping factor"),
+    ({"x_random": 5}, "x_random= must hold names"),
+    ({"tol": -1}, "tol=-1 must be a positive number"),
+    ({"tol": "tight"}, "tol='tight' must be a positive number"),
     ({"group": "schol"}, "group= names 'schol'.*mean 'school'"),
     ({"group": ["school", "clas"]}, "group= names 'clas'"),
     ({"group": None}, "group= is needed"),
@@ -182,8 +189,39 @@ def test_errors_name_the_culprit(df, changes, message):
         sp.mixed(df, **dict({"y": "math_score", "x": ["ses"], "group": "school"}, **changes))
 
 
+def test_options_in_statspais_order(df, formula_fit):
+    x = ["ses", "gender"]
+    r = sp.mixed(df, "math_score", x, "school", ["ses"], "unstructured", "reml", 1000, 1e-9, 0.1)
+    assert r.llf == pytest.approx(formula_fit.llf, abs=1e-8)
+    assert_frame_equal(r.conf_int(), formula_fit.conf_int(0.1), rtol=1e-6)
+    assert sp.mixed(df, "math_score", x, "school", []).cov_re.shape == (1, 1)  # no slope
+
+
+def test_bad_inputs_of_icc_and_lrtest(df, formula_fit):
+    small = sp.mixed(df, "math_score", ["ses", "gender"], "school")
+    for changes, message in (
+        ({"alpha": 2}, "alpha=2 must lie between"),
+        ({"component": "shool"}, r"component='shool' is no grouping factor.*mean 'school'"),
+        ({"n_boot": 2.5}, "n_boot=2.5 must be a number of replicates"),
+        ({"result": None}, "result= is a NoneType, not a fitted model"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sp.icc(**{"result": small, **changes})
+    for changes, message in (
+        ({"boundary": "yes"}, "boundary='yes' must be True or False"),
+        ({"boundary": False, "method": "bootstrap"}, "boundary=False is the chi-squared distribution"),
+        ({"restricted": 3}, "restricted= is a int, not a fitted model"),
+        ({"full": small}, "are the same model"),
+        ({"method": "exakt"}, "method='exakt' is not known"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sp.lrtest(**{"restricted": small, "full": formula_fit, **changes})
+    with pytest.raises(TypeError, match="bondary"):
+        sp.lrtest(small, formula_fit, bondary=True)
+
+
 def test_unknown_options_and_data(df):
     with pytest.raises(TypeError, match="groups"):
         sp.mixed(df, y="math_score", x=["ses"], groups="school")
-    with pytest.raises(TypeError, match="data is a list"):
+    with pytest.raises(TypeError, match="data is of type list"):
         sp.mixed([1, 2], y="math_score", x=["ses"], group="school")

@@ -197,6 +197,9 @@ ERRORS = [
     ("melogit", BASE, {"nAGQ": 1.5}, "nAGQ=1.5 must be a whole number"),
     ("melogit", BASE, {"nAGQ": 99999}, "nAGQ=99999 .*budget"),
     ("melogit", BASE, {"nAGQ": 60, "x_random": ["x1", "x2"]}, "nAGQ=60 with 3 random columns"),
+    ("melogit", BASE, {"tol": 0}, "tol=0 must be a positive number"),
+    ("meologit", ORDINAL, {"curvature": "expected"}, "curvature='expected' is not available"),
+    ("menbreg", COUNT, {"curvature": "expected"}, "curvature='expected' is not available"),
     ("melogit", BASE, {"alpha": 5}, "alpha=5 must lie between 0 and 1"),
     ("melogit", BASE, {"maxiter": -1}, "maxiter=-1"),
     ("mepoisson", COUNT, {"exposure": "popp"}, r"exposure= names 'popp'.*mean 'pop'"),
@@ -235,5 +238,5 @@ def test_errors_name_the_culprit(df, name, base, changes, message):
 def test_unknown_options(df, name, option):
     with pytest.raises(TypeError, match=option):
         getattr(sp, name)(df, "y", ["x1"], "g", **{option: "x1"})
-    with pytest.raises(TypeError, match="data is a list"):
+    with pytest.raises(TypeError, match="data is of type list"):
         getattr(sp, name)([1, 2], "y", ["x1"], "g")

@@ -425,7 +425,7 @@ REFUSED = {
     "fewer rows": (lambda r: smm.augment(r, SLEEP.head(20)), ValueError, "have 20 rows, and the fit has 180"),
     "labels": (lambda r: smm.augment(r, SLEEP.set_index(SLEEP.index + 1)), ValueError, "their labels are not those"),
     "response": (lambda r: smm.augment(r, OTHER), ValueError, r"'Reaction' is not the response of this fit \(row 0"),
-    "no table": (lambda r: smm.augment(r, [1, 2]), TypeError, "data is a list"),
+    "no table": (lambda r: smm.augment(r, [1, 2]), TypeError, "data is of type list"),
     "doubled labels": (
         lambda r: smm.augment(r, pd.concat([SLEEP, SLEEP])), ValueError, "their labels are not those of the fit",
     ),

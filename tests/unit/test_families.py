@@ -196,6 +196,17 @@ def test_unit_deviance(simple):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("alpha", [0.01, 3.0, 10.0, 300.0])
+def test_unit_deviance_of_nb1_starts_from_the_best_mean(alpha):
+    """Its saturated mean is not y, and has no formula."""
+    family, y, psi = NegBin("nb1"), np.array([0.0, 1.0, 2.0, 5.0, 50.0, 5000.0]), np.array([alpha])
+    grid = np.linspace(-20, 12, 64001)[:, None]
+    logf = family.bind(ResponseData(y)).at(np.broadcast_to(grid, (len(grid), len(y))), np.sqrt(psi)).logf
+    here = family.bind(ResponseData(y)).at(np.ones(len(y)), np.sqrt(psi)).logf
+    deviance = family.unit_deviance(ResponseData(y), np.ones(len(y)), psi)
+    np.testing.assert_allclose(deviance, 2 * (logf.max(axis=0) - here), rtol=1e-4, atol=1e-6)
+
+
 # That of nb1 is a lower bound: below.
 @pytest.mark.parametrize("one", [c for c in UNWEIGHTED if c[1].name != "NegativeBinomial1"], ids=lambda c: c[0])
 def test_expected_info_is_the_variance_of_the_score(one):

@@ -3,9 +3,21 @@
 from unittest import mock
 
 import numpy as np
-import pandas as pd
 import pytest
 import statsmodels.api as sm
+from designs import (
+    WEIGHTS,
+    N,
+    crossed,
+    crossed_and_nested,
+    nested,
+    one_intercept,
+    random_terms,
+    random_weights,
+    slopes,
+    split,
+    three_columns,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -18,49 +30,7 @@ from sm_multilevel.objectives.crossprod import cross_products, fixed_scaling
 from sm_multilevel.objectives.linear import LinearObjective
 from sm_multilevel.random_effects import RandomEffects, RandomTerm
 
-N = 42
-
-# -- designs ---------------------------------------------------------------------------------
-
-
-def levels(rng, m, n=N):
-    return rng.permutation(np.concatenate([np.arange(m), rng.integers(0, m, n - m)]))
-
-
-def one_intercept(rng):
-    return [("g", levels(rng, 7), 1)]
-
-
-def slopes(rng):
-    return [("g", levels(rng, 7), 2)]
-
-
-def three_columns(rng):
-    return [("g", levels(rng, 6), 3)]
-
-
-def split(rng):
-    """Two terms of one factor, as (1 | g) + (0 + x | g)."""
-    codes = levels(rng, 7)
-    return [("g", codes, 1), ("g", codes, 2)]
-
-
-def nested(rng):
-    inner = levels(rng, 11)
-    return [("b:a", inner, 1), ("a", levels(rng, 4, 11)[inner], 2)]
-
-
-def crossed(rng):
-    return [("g", levels(rng, 8), 2), ("h", levels(rng, 5), 1)]
-
-
-def crossed_and_nested(rng):
-    inner = levels(rng, 9)
-    return [("h", levels(rng, 5), 2), ("b:a", inner, 2), ("a", levels(rng, 3, 9)[inner], 1)]
-
-
 LAYOUTS = [one_intercept, slopes, three_columns, split, nested, crossed, crossed_and_nested]
-WEIGHTS = {"none": (), "var": ("var",), "freq": ("freq",), "both": ("var", "freq")}
 
 
 class Problem:
@@ -69,23 +39,13 @@ class Problem:
     def __init__(self, seed, layout, structure, weights=(), p=3):
         rng = self.rng = np.random.default_rng(seed)
         self.covariance = STRUCTURES[structure]() if isinstance(structure, str) else structure
-        self.terms = []
-        for group, codes, q in layout(rng):
-            # A first column of ones where there is room, and one far from zero.
-            z = rng.normal(size=(N, q)) + 3.0
-            if q > 1:
-                z[:, 0] = 1.0
-            names = tuple(f"z{j}" for j in range(q))
-            self.terms.append(
-                RandomTerm(group, codes, pd.RangeIndex(codes.max() + 1), z, names, self.covariance, group)
-            )
+        self.terms = random_terms(rng, layout, self.covariance)
         self.x = np.column_stack([np.ones(N), rng.normal(size=(N, max(p - 1, 0))) + 1.0])[:, :p]
         self.y = rng.normal(size=N) + 2.0
         self.kwargs = {"offset": rng.normal(size=N)}
-        if "var" in weights:
-            self.kwargs["var_weights"] = rng.uniform(0.3, 3.0, N)
-        if "freq" in weights:
-            self.kwargs["freq_weights"] = rng.integers(1, 4, N).astype(float)
+        var, freq = random_weights(rng, weights)
+        given = {"var_weights": var, "freq_weights": freq}
+        self.kwargs |= {name: w for name, w in given.items() if w is not None}
         self.k = sum(t.n_params for t in self.terms)
 
     def model(self):
@@ -177,7 +137,7 @@ def test_optimum(structure, reml):
     """The fit is at the least deviance that a multi-start search on dense matrices finds, or lower."""
     problem = Problem(3, slopes, structure)
     codes, rng = problem.terms[0].codes, problem.rng
-    b = rng.normal(size=(7, 2)) @ [[1.5, 0.0], [0.3, 0.8]]
+    b = rng.normal(size=(codes.max() + 1, 2)) @ [[1.5, 0.0], [0.3, 0.8]]
     problem.y = problem.y + np.einsum("nq,nq->n", problem.terms[0].exog, b[codes])
     result = problem.model().fit(reml=reml)
     dense = problem.dense(reml)

@@ -195,7 +195,7 @@ def test_pattern_has_the_pairs_that_occur(pattern, seed, widths):
     codes, *_ = make(pattern, seed, widths)
     m = [int(c.max()) + 1 for c in codes]
     layout, rows = build_layout(codes, m, [widths[f] for f in range(len(codes))])
-    assert sorted(layout.order) == list(range(len(codes)))
+    assert sorted(layout.stages + layout.tail_factors) == list(range(len(codes)))
     assert len(layout.pairs) == len(codes) * (len(codes) - 1) // 2
     for (f, g), pairs in layout.pairs.items():
         want = sorted(set(zip(codes[f].tolist(), codes[g].tolist(), strict=True)))

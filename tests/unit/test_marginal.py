@@ -1,16 +1,10 @@
 """The marginal likelihood's objectives: exact gradients of every family and structure, and values by brute force."""
 
-import sys
-from pathlib import Path
-
+import families_cases
 import numpy as np
+import oracle_glmm as oracle
 import pandas as pd
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-import families_cases
-import oracle_glmm as oracle
 
 from sm_multilevel.covariance import STRUCTURES, get_covariance
 from sm_multilevel.families.response import ResponseData

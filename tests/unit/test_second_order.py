@@ -3,8 +3,20 @@
 from unittest import mock
 
 import numpy as np
-import pandas as pd
 import pytest
+from designs import (
+    WEIGHTS,
+    N,
+    apart,
+    crossed,
+    crossed_and_nested,
+    nested,
+    random_terms,
+    random_weights,
+    slopes,
+    split,
+    three_columns,
+)
 from numpy.testing import assert_allclose
 from oracle import Term
 from oracle_df import DenseInference, kr_test
@@ -14,57 +26,10 @@ from sm_multilevel.objectives.crossprod import cross_products
 from sm_multilevel.objectives.gaussian import GaussianDeviance
 from sm_multilevel.postestimation.components import second_order as so
 from sm_multilevel.postestimation.wald.df import kenward_roger, satterthwaite
-from sm_multilevel.random_effects import RandomEffects, RandomTerm
+from sm_multilevel.random_effects import RandomEffects
 
-N, P = 48, 4
-
-
-def levels(rng, m, n=N):
-    return rng.permutation(np.concatenate([np.arange(m), rng.integers(0, m, n - m)]))
-
-
-def one(rng):
-    return [("g", levels(rng, 8), 2)]
-
-
-def three_columns(rng):
-    return [("g", levels(rng, 6), 3)]
-
-
-def split(rng):
-    """Two terms of one factor, as (1 | g) + (0 + x | g)."""
-    codes = levels(rng, 8)
-    return [("g", codes, 1), ("g", codes, 2)]
-
-
-def nested(rng):
-    inner = levels(rng, 11)
-    return [("b:a", inner, 1), ("a", levels(rng, 4, 11)[inner], 2)]
-
-
-def crossed(rng):
-    return [("g", levels(rng, 8), 2), ("h", levels(rng, 5), 1)]
-
-
-def apart(rng):
-    """Crossed within three sets of levels that never meet."""
-    part = np.repeat([0, 1, 2], [24, 16, 8])
-    sizes = np.array([[4, 3, 2], [3, 2, 2]])
-    out = []
-    for m in sizes:
-        start = np.concatenate([[0], np.cumsum(m)[:-1]])
-        codes = np.concatenate([start[k] + levels(rng, m[k], int((part == k).sum())) for k in range(3)])
-        out.append(codes)
-    return [("g", out[0], 2), ("h", out[1], 2)]
-
-
-def crossed_and_nested(rng):
-    inner = levels(rng, 9)
-    return [("h", levels(rng, 5), 2), ("b:a", inner, 1), ("a", levels(rng, 3, 9)[inner], 1)]
-
-
-LAYOUTS = [one, three_columns, split, nested, crossed, apart, crossed_and_nested]
-WEIGHTS = {"none": (), "var": ("var",), "freq": ("freq",), "both": ("var", "freq")}
+P = 4
+LAYOUTS = [slopes, three_columns, split, nested, crossed, apart, crossed_and_nested]
 
 
 class Problem:
@@ -73,16 +38,8 @@ class Problem:
     def __init__(self, seed, layout, structure, weights="none", reml=True, theta=None, p=P):
         rng = self.rng = np.random.default_rng(seed)
         x = np.column_stack([np.ones(N), rng.normal(size=(N, p - 1)) * 3 + 10])[:, :p]
-        terms = []
-        for group, codes, q in layout(rng):
-            z = rng.normal(size=(N, q)) + 3.0
-            if q > 1:
-                z[:, 0] = 1.0
-            names = tuple(f"z{j}" for j in range(q))
-            labels = pd.RangeIndex(codes.max() + 1)
-            terms.append(RandomTerm(group, codes, labels, z, names, STRUCTURES[structure](), group))
-        var = rng.uniform(0.3, 3.0, N) if "var" in WEIGHTS[weights] else None
-        freq = rng.integers(1, 4, N).astype(float) if "freq" in WEIGHTS[weights] else None
+        terms = random_terms(rng, layout, STRUCTURES[structure]())
+        var, freq = random_weights(rng, WEIGHTS[weights])
         y = 20 + x.sum(axis=1) + rng.normal(size=8)[terms[0].codes % 8] + rng.normal(size=N)
         self.effects = RandomEffects(terms, counts=freq)
         data = cross_products(y, x, self.effects, var, freq)
@@ -139,7 +96,7 @@ def test_chunks_change_nothing(chunk):
 
 def test_independent_sets_of_levels_share_solves():
     """One factor: as many columns as a level has; three sets of crossed levels: those of the largest."""
-    one_factor = Problem(3, one, "unstructured").effects.layout
+    one_factor = Problem(3, slopes, "unstructured").effects.layout
     assert so.pair_elements(one_factor) == one_factor.n_columns * 2
     layout = Problem(3, apart, "unstructured").effects.layout
     assert so.pair_elements(layout) == layout.n_columns * (4 * 2 + 3 * 2)
@@ -174,7 +131,9 @@ def test_hessian_at_zero(weights, reml):
     for layout in (three_columns, crossed):
         problem = Problem(5, layout, "unstructured", weights, reml, theta)
         want = problem.dense.satterthwaite(problem.theta, problem.sigma)[2]
-        got = so.theta_hessian(problem.state, problem.effects, problem.theta, so.level_pairs(so.Equations.of(problem.state)))
+        got = so.theta_hessian(
+            problem.state, problem.effects, problem.theta, so.level_pairs(so.Equations.of(problem.state))
+        )
         close(got, want, 1e-7)
 
 
@@ -204,7 +163,7 @@ def test_kenward_roger(layout, structure):
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize("layout", [one, crossed])
+@pytest.mark.parametrize("layout", [slopes, crossed])
 def test_kenward_roger_with_weights_and_zero_components(layout, weights):
     """Variances of zero keep their part in the information."""
 
@@ -220,7 +179,7 @@ def test_kenward_roger_with_weights_and_zero_components(layout, weights):
 @pytest.mark.parametrize("size", [1e-3, 1e3])
 def test_kenward_roger_of_small_and_of_large_components(size):
     """What belongs to sigma^2 is a difference: 1,000 times the residual SD costs digits, not the result."""
-    compare_kr(Problem(9, one, "unstructured", theta=lambda rng, k: size * rng.uniform(0.5, 1.5, k)), rtol=1e-5)
+    compare_kr(Problem(9, slopes, "unstructured", theta=lambda rng, k: size * rng.uniform(0.5, 1.5, k)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from sm_multilevel._compat import one_blas_thread
-from sm_multilevel.checks import check_flag
+from sm_multilevel.checks import REFIT, check_flag
 from sm_multilevel.postestimation.comparison.boundary import NoNullError
 from sm_multilevel.postestimation.comparison.compare import check_options, compare_fits, inner_result, likelihood_ratio
 from sm_multilevel.postestimation.comparison.nesting import (
@@ -27,7 +28,7 @@ from sm_multilevel.random_effects import constant_column
 __all__ = ["anova", "ranova"]
 
 
-def anova(*models, refit=True, names=None) -> pd.DataFrame:
+def anova(*models: Any, refit: bool = True, names: Sequence[str] | None = None) -> pd.DataFrame:
     """Likelihood ratio tests of a sequence of models, each against the one before.
 
     Parameters
@@ -68,12 +69,16 @@ def anova(*models, refit=True, names=None) -> pd.DataFrame:
     """
     refit = check_flag("refit", refit)
     if len(models) < 2:
-        raise ValueError("anova() compares two or more fitted models.")
+        raise ValueError(
+            "anova() compares two or more fitted models. For the terms of one there are wald_test_terms() and ranova()."
+        )
     labels = _names(models, names)
     fits = [inner_result(m, f"model {k + 1}") for k, m in enumerate(models)]
     mixed = [f for f in fits if not isinstance(f, tuple)]
     if len(fits) - len(mixed) > 1 or not mixed:
-        raise ValueError("anova() takes one regression of statsmodels beside models with random effects.")
+        raise ValueError(
+            "anova() takes one regression of statsmodels beside models with random effects. Leave the others out."
+        )
     note = ""
     with one_blas_thread():
         for fit in mixed:
@@ -107,9 +112,10 @@ def _names(models, names) -> list[str]:
     if names is not None:
         names = [names] if isinstance(names, str) else list(names)
         if len(names) != len(models):
-            raise ValueError(f"names= has {len(names)} names for {len(models)} models.")
+            raise ValueError(f"names= has {len(names)} names for {len(models)} models. Give one for each.")
         return [str(name) for name in names]
-    formulas = [getattr(getattr(m, "model", None), "formula", None) for m in models]
+    sources = [getattr(m, "model", None) for m in models]
+    formulas = [getattr(source, "full_formula", getattr(source, "formula", None)) for source in sources]
     if all(isinstance(f, str) for f in formulas) and len(set(formulas)) == len(formulas):
         return [" ".join(str(f).split()) for f in formulas]
     return [f"m{k + 1}" for k in range(len(models))]
@@ -143,7 +149,9 @@ def _step(smaller, larger, source) -> list[float]:
     """Chisq, Df and both p-values; `source` is the smaller fit as it was given."""
     try:
         if isinstance(larger, Regression):
-            raise NestingError("A regression without random effects contains no model with them.")
+            raise NestingError(
+                "A regression without random effects contains no model with them. Put the regression first."
+            )
         if isinstance(smaller, Regression) and smaller.model is not larger.model:
             smaller = regression_of(source[0], larger)
         df = nest(smaller, larger).df
@@ -174,7 +182,9 @@ def ranova(result, reduce_terms=True, method="asymptotic", n=None, seed=None, n_
     check_options(method, n, n_jobs)
     result.model.require_data("ranova()")
     if not result.converged:
-        raise ValueError(f"The fit did not converge ({result.record.reason}), so that its terms cannot be tested.")
+        raise ValueError(
+            f"The fit did not converge ({result.record.reason}), so that its terms cannot be tested. {REFIT}"
+        )
     rows: list[list[Any]] = [[result.k_params, result.llf, -2.0 * result.llf + 2 * result.k_params, *[np.nan] * 4]]
     labels = ["<none>"]
     options = {"method": method, "n": n, "seed": seed, "n_jobs": n_jobs}

@@ -69,11 +69,41 @@ class ChiBarSquare:
         return np.array([float(x <= 0) if k == 0 else stats.chi2.sf(x, k) for k in self.df])
 
     def sf(self, x: float) -> float:
-        """P(X >= x)."""
+        """P(X >= x).
+
+        Parameters
+        ----------
+        x : float
+
+        Returns
+        -------
+        float
+
+        Examples
+        --------
+        >>> from sm_multilevel.postestimation.comparison.chibar import chi_bar_square
+        >>> round(chi_bar_square(None, [1]).sf(2.71), 3)
+        0.05
+        """
         return 1.0 if x <= 0 else float(self._tails(x) @ np.array(self.weights))
 
     def error(self, x: float) -> float:
-        """Monte-Carlo standard error of ``sf(x)``; 0 where weights are exact."""
+        """Monte-Carlo standard error of ``sf(x)``; 0 where weights are exact.
+
+        Parameters
+        ----------
+        x : float
+
+        Returns
+        -------
+        float
+
+        Examples
+        --------
+        >>> from sm_multilevel.postestimation.comparison.chibar import chi_bar_square
+        >>> float(chi_bar_square(None, [1]).error(2.71))
+        0.0
+        """
         if self.spread is None or x <= 0:
             return 0.0
         tails = self._tails(x)

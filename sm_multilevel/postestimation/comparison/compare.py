@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from typing import Any
 
-import joblib
 import numpy as np
 from scipy import stats
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from sm_multilevel._compat import one_blas_thread
-from sm_multilevel.checks import users_level
+from sm_multilevel.checks import REFIT, users_level
 from sm_multilevel.postestimation.comparison.boundary import NoNullError, asymptotic, cone_of, null_space
 from sm_multilevel.postestimation.comparison.chibar import ChiBarSquare
 from sm_multilevel.postestimation.comparison.exact import exact_draws, one_variance
@@ -25,6 +25,7 @@ from sm_multilevel.postestimation.comparison.nesting import (
 from sm_multilevel.postestimation.comparison.outside import has_likelihood, is_regression, regression_of
 from sm_multilevel.postestimation.comparison.regression import Regression
 from sm_multilevel.postestimation.resampling.refits import refits
+from sm_multilevel.progress import Progress, in_parallel
 
 __all__ = ["LRTestResult", "check_options", "compare_fits", "inner_result", "likelihood_ratio", "lrtest"]
 
@@ -63,6 +64,19 @@ class LRTestResult:
         The models, in words.
     note : str
         What is approximate, if anything.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> from sm_multilevel.api import lrtest
+    >>> test = lrtest(smf.mixedlm("Reaction ~ Days + (1 | Subject)", df).fit(), res)
+    >>> print(f"{test.chi2:.2f} {test.df} {test.p_value:.1e}")
+    42.84 2 2.8e-10
+    >>> print(test.distribution)
+    0.500 chi2(1) + 0.500 chi2(2)
     """
 
     chi2: float
@@ -80,7 +94,23 @@ class LRTestResult:
     note: str = ""
 
     def keys(self) -> list[str]:
-        """Names of the main numbers, for ``dict(test)``."""
+        """Names of the main numbers, for ``dict(test)``.
+
+        Returns
+        -------
+        list of str
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> from sm_multilevel.api import lrtest
+        >>> test = lrtest(smf.mixedlm("Reaction ~ Days + (1 | Subject)", df).fit(), res)
+        >>> "p_value" in test.keys()
+        True
+        """
         return ["chi2", "df", "p_value", "boundary_corrected"]
 
     def __getitem__(self, key: str):
@@ -89,7 +119,27 @@ class LRTestResult:
         return getattr(self, key)
 
     def summary(self) -> str:
-        """The test in words."""
+        """The test in words.
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> from sm_multilevel.api import lrtest
+        >>> print(lrtest(smf.mixedlm("Reaction ~ Days + (1 | Subject)", df).fit(), res).summary())
+        Likelihood ratio test, asymptotic
+          restricted: 'Reaction ~ Days + (1 | Subject)'
+          full:       'Reaction ~ Days + (Days | Subject)'
+          chibar2(1:2) = 42.8368  df = 2  p = 2.793e-10
+          null distribution: 0.500 chi2(1) + 0.500 chi2(2)
+          without correction for the boundary, chi2(2): p = 4.99e-10
+        """
         kind = "chibar2" if self.boundary_corrected and self.distribution is not None else "chi2"
         df = f"({self.df})"
         if kind == "chibar2" and self.distribution is not None:
@@ -100,7 +150,7 @@ class LRTestResult:
             f"Likelihood ratio test, {self.method}",
             f"  restricted: {self.restricted}",
             f"  full:       {self.full}",
-            f"  {name} = {self.chi2:.4f}  df = {self.df}  p = {self.p_value:.4g}{error}",
+            f"  {name} = {self.chi2:.4f}  df = {self.df}  {_p(self.p_value)}{error}",
         ]
         if self.boundary_corrected and self.distribution is not None:
             lines.append(f"  null distribution: {self.distribution}")
@@ -109,7 +159,7 @@ class LRTestResult:
         if self.method == "bootstrap":
             lines.append(f"  null distribution: {self.n} replicates, {self.failed} of them failed")
         if self.boundary_corrected:
-            lines.append(f"  without correction for the boundary, chi2({self.df}): p = {self.p_chi2:.4g}")
+            lines.append(f"  without correction for the boundary, chi2({self.df}): {_p(self.p_chi2)}")
         if self.note:
             lines.append(f"  {self.note}")
         return "\n".join(lines)
@@ -117,7 +167,14 @@ class LRTestResult:
     __str__ = summary
 
 
-def lrtest(restricted, full, method="asymptotic", n=None, seed=None, n_jobs=1) -> LRTestResult:
+def lrtest(
+    restricted: Any,
+    full: Any,
+    method: str = "asymptotic",
+    n: int | None = None,
+    seed: int | None = None,
+    n_jobs: int | None = 1,
+) -> LRTestResult:
     """Likelihood ratio test of two nested models.
 
     Parameters
@@ -223,7 +280,7 @@ def compare_fits(restricted, full, method="asymptotic", n=None, seed=None, n_job
         good = np.isfinite(draws)
         failed = int((~good).sum())
         if not good.any():
-            raise ValueError(f"None of the {count} replicates could be fitted by both models.")
+            raise ValueError(f"None of the {count} replicates could be fitted by both models. Simplify the larger one.")
         p, error = _share(draws[good], chi2)
         if failed:
             warnings.warn(
@@ -233,8 +290,18 @@ def compare_fits(restricted, full, method="asymptotic", n=None, seed=None, n_job
             )
     return LRTestResult(
         chi2, nesting.df, float(p), at_boundary, method, distribution, float(stats.chi2.sf(chi2, nesting.df)),
-        float(error), count, failed, label_of(restricted), label_of(full), note,
+        float(error), count, failed, *_labels(restricted, full), note,
     )  # fmt: skip
+
+
+def _labels(restricted, full) -> tuple[str, str]:
+    """The models' names; with their families where the names do not tell them apart."""
+    first, second = label_of(restricted), label_of(full)
+    return (first, second) if first != second else (f"{first}, {restricted.family!r}", f"{second}, {full.family!r}")
+
+
+def _p(value: float) -> str:
+    return "p < 1e-300" if value == 0.0 else f"p = {value:.4g}"
 
 
 def likelihood_ratio(restricted, full) -> float:
@@ -291,7 +358,7 @@ def _check_converged(result) -> None:
     if not result.converged:
         raise ValueError(
             f"The fit of {label_of(result)} did not converge ({result.record.reason}), so that its likelihood is not a "
-            "maximum and the ratio means nothing."
+            f"maximum and the ratio means nothing. {REFIT}"
         )
 
 
@@ -407,8 +474,9 @@ def _bootstrap(restricted, full, n, seed, n_jobs) -> np.ndarray:
         )
     sizes = [min(_BATCH, n - start) for start in range(0, n, _BATCH)]
     seeds = np.random.SeedSequence(seed).spawn(len(sizes))
-    tasks = (joblib.delayed(_replicates)(restricted, full, *task) for task in zip(sizes, seeds, strict=True))
-    return np.concatenate(joblib.Parallel(n_jobs=n_jobs)(tasks))
+    tasks = [(_replicates, restricted, full, *task) for task in zip(sizes, seeds, strict=True)]
+    with Progress("bootstrap test", total=n, unit="replicates") as progress:
+        return np.concatenate(in_parallel(tasks, n_jobs, progress, _BATCH))
 
 
 def _replicates(restricted, full, count, seed) -> np.ndarray:

@@ -100,7 +100,9 @@ def exact_draws(mu, xi, nobs: int, p: int, fixed: int, reml: bool, n: int, rng: 
     df = nobs - p
     top = float(mu.max(initial=0.0))
     if not top > 0:
-        raise ValueError("The fixed effects contain the columns of the random effect that is tested.")
+        raise ValueError(
+            "The fixed effects contain the columns of the random effect that is tested. Leave them out of one part."
+        )
     mu = np.sort(mu[mu > 1e-10 * top])[::-1][:df]
     xi = mu if reml else xi[xi > 1e-10 * xi.max()]
     # From where no draw gains anything to where the ratio falls in all of them.

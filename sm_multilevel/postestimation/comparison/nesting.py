@@ -64,7 +64,7 @@ def label_of(fit: Any) -> str:
     """How messages name a model."""
     if isinstance(fit, Regression):
         return "the regression without random effects"
-    formula = fit.model.formula
+    formula = fit.model.full_formula
     text = repr(" ".join(formula.split())) if formula and "|" in formula else repr(fit.model)
     # A formula does not say what covariance= says; of a single column all structures are the same.
     kinds = [t.covariance for t in fit.model.effects.terms if t.q > 1 and t.covariance.maps != "linear"]
@@ -84,32 +84,32 @@ def check_same_rows(first: Any, second: Any) -> None:
     """
     a, b = first.design, second.design
     if len(a.endog) != len(b.endog):
-        dropped = ""
+        advice = "Fit both to the same data."
         if a.n_dropped != b.n_dropped:
-            dropped = (
-                f" {a.n_dropped} and {b.n_dropped} rows were left out because of missing values: drop them before "
+            advice = (
+                f"{a.n_dropped} and {b.n_dropped} rows were left out because of missing values: drop them before "
                 "both fits."
             )
-        raise ValueError(f"The models are on different rows: {len(a.endog)} and {len(b.endog)}.{dropped}")
+        raise ValueError(f"The models are on different rows: {len(a.endog)} and {len(b.endog)}. {advice}")
     if a.endog.shape != b.endog.shape or not np.array_equal(a.endog, b.endog):
         if a.index is not None and b.index is not None and not a.index.equals(b.index):
             raise ValueError(
                 "The models are on different rows, or on the same in another order: their labels (index) and responses "
-                "differ."
+                "differ. Fit both to the same data."
             )
         raise ValueError(
             f"The models have different responses: the values of {a.endog_name!r} and {b.endog_name!r} are not equal "
-            "row by row."
+            "row by row. Fit both to the same response."
         )
     if a.categories != b.categories:
         raise ValueError(
             f"The models have different categories of the response, or another order of them: {a.categories} and "
-            f"{b.categories}."
+            f"{b.categories}. Fit both to the same Categorical, or with the same order=."
         )
     for name, empty in (("n_trials", 1.0), ("var_weights", 1.0), ("freq_weights", 1.0), ("offset", 0.0)):
         x, y = (np.asarray(empty if getattr(d, name) is None else getattr(d, name), dtype=float) for d in (a, b))
         if not (np.broadcast_to(x, a.endog.shape) == y).all():
-            raise ValueError(f"The models have different {name}.")
+            raise ValueError(f"The models have different {name}. Fit both with the same.")
 
 
 def check_comparable(first: Any, second: Any) -> None:

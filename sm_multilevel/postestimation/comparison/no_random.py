@@ -34,6 +34,17 @@ class NoRandomTest:
         and Liang 1987, J. Am. Stat. Assoc. 82, 605-610, case 5). ``"chi2"``, where weights
         would have to be simulated (see `lrtest`): it ignores the boundary, so that the p-value
         is too large, never too small.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> from sm_multilevel.postestimation.comparison.no_random import test_no_random
+    >>> test = test_no_random(res)
+    >>> print(f"{test.kind}: {test.statistic:.2f}, {test.df}")
+    chibar2: 150.04, 3
     """
 
     statistic: float

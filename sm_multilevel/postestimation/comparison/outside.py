@@ -57,9 +57,14 @@ def regression_of(fit: Any, full: Any) -> Regression:
             "reml=False, or use its ranova()."
         )
     if y.shape[0] != design.endog.shape[0]:
-        raise ValueError(f"The models are on different rows: {kind} on {y.shape[0]}, the other on {len(design.endog)}.")
+        raise ValueError(
+            f"The models are on different rows: {kind} on {y.shape[0]}, the other on {len(design.endog)}. Fit both "
+            "to the same data."
+        )
     if y.shape != design.endog.shape or not np.allclose(y, design.endog, rtol=1e-12, atol=0):
-        raise ValueError(f"The models have different responses: the values of {kind} are not equal row by row.")
+        raise ValueError(
+            f"The models have different responses: the values of {kind} are not equal row by row. Fit both to one."
+        )
     x = np.asarray(model.exog, dtype=float)
     thresholds = full.family is not None and not full.family.has_intercept
     outer = np.column_stack([np.ones(len(y)), design.exog]) if thresholds else design.exog

@@ -70,6 +70,18 @@ class ComponentMap:
     ----------
     entries : tuple of Entry
         In the order of `varcorr()`.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> from sm_multilevel.postestimation.components.component_map import ComponentMap
+    >>> components = ComponentMap(res.model.effects, residual=True)
+    >>> values, jacobian = components(res.record.theta_standard, res.scale)
+    >>> values.round(1).tolist(), jacobian.shape
+    ([612.1, 35.1, 9.6, 654.9], (4, 4))
     """
 
     def __init__(self, effects, residual: bool):
@@ -83,7 +95,29 @@ class ComponentMap:
         self.entries = tuple(entries)
 
     def find(self, term: int, j: int, k: int) -> int:
-        """Place of an element of a term's covariance among `entries`."""
+        """Place of an element of a term's covariance among `entries`.
+
+        Parameters
+        ----------
+        term : int
+            Place of the term in the formula.
+        j, k : int
+            Columns.
+
+        Returns
+        -------
+        int
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> from sm_multilevel.postestimation.components.component_map import ComponentMap
+        >>> ComponentMap(res.model.effects, residual=True).find(0, 1, 1)
+        1
+        """
         j, k = min(j, k), max(j, k)
         return next(n for n, e in enumerate(self.entries) if (e.term, e.j, e.k) == (term, j, k))
 
@@ -130,12 +164,29 @@ class ComponentMap:
     def sdcor(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Standard deviations and correlations of the components, and their derivatives by these.
 
+        Parameters
+        ----------
+        values : ndarray, shape (c,)
+            Variances and covariances, in the order of `entries`.
+
         Returns
         -------
         sdcor : ndarray, shape (c,)
             A correlation is NaN where a variance is zero.
         jacobian : ndarray, shape (c, c)
             NaN where it does not exist.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> from sm_multilevel.postestimation.components.component_map import ComponentMap
+        >>> components = ComponentMap(res.model.effects, residual=True)
+        >>> values = components(res.record.theta_standard, res.scale)[0]
+        >>> components.sdcor(values)[0].round(2).tolist()
+        [24.74, 5.92, 0.07, 25.59]
         """
         out, jacobian = np.empty(len(values)), np.zeros((len(values), len(values)))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -223,6 +274,16 @@ def joint_components(result: Any) -> Components:
     ------
     ValueError
         If the data are gone.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> from sm_multilevel.postestimation.components.component_map import joint_components
+    >>> joint_components(res).cov.shape
+    (4, 4)
     """
     model = result.model
     model.require_data("varcorr(conf_int=True)")

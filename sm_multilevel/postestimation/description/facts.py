@@ -27,6 +27,16 @@ class GroupFacts:
     mean : float
     icc : float or None
         Intraclass correlation; None where the factor has no random intercept.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> group = res.facts.groups[0]
+    >>> group.name, group.levels, group.mean, round(group.icc, 3)
+    ('Subject', 18, 10.0, 0.483)
     """
 
     name: str
@@ -61,6 +71,15 @@ class Facts:
         Binomial trials in all, frequency weights counted; None where each row is one.
     outcome : str or None
         The label whose probability is modelled, where the response came as two labels.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> [group.levels for group in res.facts.groups]
+    [18]
     """
 
     groups: tuple[GroupFacts, ...]

@@ -195,7 +195,7 @@ def _check_method(where, method, alpha, options):
         raise ValueError(f"method={method!r} is not known.{hint} Choose {', '.join(map(repr, METHODS))}.")
     check_option(where, options, _OF_BOOT)
     if options and method != "boot":
-        raise ValueError(f"{where}: {next(iter(options))}= belongs to method='boot', not to method={method!r}.")
+        raise ValueError(f"{where}(): {next(iter(options))}= belongs to method='boot', not to method={method!r}.")
     if method == "boot":
         n = check_count("n", options.get("n", 1000), "the number of replicates")
         least = int(np.ceil(2.0 / alpha)) - 1
@@ -203,7 +203,14 @@ def _check_method(where, method, alpha, options):
             raise ValueError(f"n={n}: an interval with alpha={alpha:g} needs at least {least} replicates, better 1000.")
 
 
-def icc(result: Any, scale="latent", method="wald", alpha=None, slopes="zero", **kwargs) -> pd.DataFrame:
+def icc(
+    result: Any,
+    scale: str = "latent",
+    method: str = "wald",
+    alpha: float | None = None,
+    slopes: str = "zero",
+    **kwargs: Any,
+) -> pd.DataFrame:
     """Intraclass correlations of all levels with standard errors and intervals.
 
     Parameters

@@ -424,9 +424,8 @@ def _row_values(result) -> dict[str, Any]:
 
 
 def _own_rows(model) -> pd.DataFrame:
-    frame = getattr(model.data, "frame", None)
-    if frame is not None:
-        return frame
+    if model.source is not None:
+        return model.source
     design = model.design
     out = pd.DataFrame(design.exog, columns=list(design.exog_names), index=design.index)
     if model.endog_names not in out:

@@ -15,13 +15,27 @@ from statsmodels.tools.sm_exceptions import ValueWarning
 from sm_multilevel.checks import check_alpha, check_flag, users_level
 
 __all__ = ["NewLevelWarning", "Prediction", "Rows", "linear_predictor", "predict", "prediction", "prediction_parts"]
-__all__ += ["prediction_variance", "random_spread", "reference", "rows_of"]
+__all__ += ["fixed_columns", "prediction_variance", "random_spread", "reference", "rows_of"]
 
 _CHUNK = 512  # rows solved at once where no shortcut exists
 
 
 class NewLevelWarning(ValueWarning):
-    """New data have levels that the fit has not seen."""
+    """New data have levels that the fit has not seen.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> import warnings
+    >>> from sm_multilevel.api import NewLevelWarning
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", NewLevelWarning)
+    ...     res.predict(df.head(1).assign(Subject="new")).round(2).tolist()
+    [251.41]
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +54,16 @@ class Prediction:
         What intervals of the mean refer to; it may differ from row to row.
     distribution_obs : scipy.stats distribution
         What those of new observations refer to.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> prediction = res.get_prediction(df.head(2), include_random=False)
+    >>> print(prediction.predicted_mean.round(2).tolist())
+    [251.41, 261.87]
     """
 
     predicted: np.ndarray
@@ -50,19 +74,66 @@ class Prediction:
     distribution_obs: Any
 
     @property
-    def predicted_mean(self):
+    def predicted_mean(self) -> np.ndarray:
         """statsmodels' name of `predicted`."""
         return self.predicted
 
-    def conf_int(self, alpha=0.05, obs=False):
-        """Interval of the mean, or of a new observation; shape (n, 2)."""
+    def conf_int(self, alpha: float = 0.05, obs: bool = False) -> np.ndarray:
+        """Interval of the mean, or of a new observation; shape (n, 2).
+
+        Parameters
+        ----------
+        alpha : float
+            The interval covers ``1 - alpha``.
+        obs : bool
+            Of a new observation instead of the mean.
+
+        Returns
+        -------
+        ndarray, shape (n, 2)
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> res.get_prediction(df.head(1)).conf_int().round(2).tolist()
+        [[229.64, 277.68]]
+        """
         alpha = check_alpha(alpha)
         q = (self.distribution_obs if obs else self.distribution).ppf(1 - alpha / 2)
         se = self.se_obs if obs else self.se_mean
         return np.column_stack([self.predicted - q * se, self.predicted + q * se])
 
-    def summary_frame(self, alpha=0.05) -> pd.DataFrame:
-        """Means, standard errors, confidence and prediction intervals."""
+    def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Means, standard errors, confidence and prediction intervals.
+
+        Parameters
+        ----------
+        alpha : float
+            Intervals cover ``1 - alpha``.
+
+        Returns
+        -------
+        DataFrame
+            ``mean, mean_se, mean_ci_lower, mean_ci_upper, obs_ci_lower, obs_ci_upper``.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> print(res.get_prediction(df.head(2)).summary_frame().round(1).T)
+                           0      1
+        mean           253.7  273.3
+        mean_se         12.3   10.5
+        mean_ci_lower  229.6  252.7
+        mean_ci_upper  277.7  294.0
+        obs_ci_lower   198.1  219.1
+        obs_ci_upper   309.3  327.6
+        """
         mean, obs = self.conf_int(alpha), self.conf_int(alpha, obs=True)
         return pd.DataFrame(
             {
@@ -115,7 +186,7 @@ def new_weights(weights, n):
     if values.ndim and values.shape != (n,):
         raise ValueError(f"weights= has shape {values.shape}, but there are {n} rows to predict.")
     if not (values > 0).all():
-        raise ValueError("weights= must be positive.")
+        raise ValueError(f"weights= must be positive; the least is {values.min():g}.")
     return values
 
 
@@ -148,7 +219,7 @@ def rows_of(model, data, include_random=True, transform=True, new_levels="zero",
             lambda: [z for _, z in random], weights, model.design.n_trials,
         )  # fmt: skip
     if model.recipe is None or not transform or _is_array(data):
-        exog, index = _fixed_columns(model, data)
+        exog, index = fixed_columns(model, data)
         return Rows(exog, _offset(offset, exposure, len(exog)), [], index, None)
     frame, recipe = _as_rows(model, data), model.recipe
     if offset is not None or exposure is not None:
@@ -174,7 +245,9 @@ def _offset(offset, exposure, n):
             raise ValueError(f"{name}= has shape {values.shape}, but there are {n} rows to predict.")
         if name == "exposure":
             if not (values > 0).all():
-                raise ValueError("exposure= must be positive; its logarithm is added to the linear predictor.")
+                raise ValueError(
+                    f"exposure= must be positive, since its logarithm is added; the least is {values.min():g}."
+                )
             values = np.log(values)
         total = total + values
     return total
@@ -200,7 +273,7 @@ def _as_rows(model, data):
     return data
 
 
-def _fixed_columns(model, data):
+def fixed_columns(model, data):
     """Columns of the fixed part, given as such, and the labels of their rows."""
     names = model.data.xnames
     index = None

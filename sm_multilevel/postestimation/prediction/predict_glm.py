@@ -80,7 +80,7 @@ def rows_and_spread(result, data, include_random=True, transform=True, new_level
 
 def _check_domain(family, eta, sd) -> None:
     """Raise where a mean over the random effects does not exist, since they leave the link's domain."""
-    response = family.bind(ResponseData(np.ones(1)))  # a row that any family can have
+    response = family.bind(ResponseData(np.array([family.example])))
     psi = np.zeros(response.n_psi)
 
     def inside(x):

@@ -41,6 +41,16 @@ class GLMPrediction:
     index : Index or None
     distribution : scipy.stats distribution
         What intervals of the linear predictor refer to.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import cbpp
+    >>> cows = cbpp.load_pandas().data
+    >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+    >>> prediction = res.get_prediction(cows.head(2), include_random=False)
+    >>> print(prediction.predicted_mean.round(3).tolist())
+    [0.198, 0.084]
     """
 
     predicted: np.ndarray
@@ -53,22 +63,42 @@ class GLMPrediction:
     _quantiles: Callable | None
 
     @property
-    def predicted_mean(self):
+    def predicted_mean(self) -> np.ndarray:
         """statsmodels' name of `predicted`."""
         return self.predicted
 
     @property
-    def se(self):
+    def se(self) -> np.ndarray:
         """statsmodels' name of `se_mean`."""
         return self.se_mean
 
-    def conf_int(self, alpha=0.05, obs=False):
+    def conf_int(self, alpha: float = 0.05, obs: bool = False) -> np.ndarray:
         """Interval of the mean, or of a new observation; shape (n, 2).
 
         The first is that of the linear predictor, put through the inverse link. The second
         has quantiles of the response's distribution averaged over what is uncertain of the
         linear predictor; a discrete response's are values that it can have, so that the
         interval covers at least ``1 - alpha``.
+
+        Parameters
+        ----------
+        alpha : float
+            The interval covers ``1 - alpha``.
+        obs : bool
+            Of a new observation instead of the mean.
+
+        Returns
+        -------
+        ndarray, shape (n, 2)
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import cbpp
+        >>> cows = cbpp.load_pandas().data
+        >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+        >>> res.get_prediction(cows.head(1)).conf_int().round(3).tolist()
+        [[0.177, 0.48]]
         """
         alpha = check_alpha(alpha)
         if obs:
@@ -79,8 +109,34 @@ class GLMPrediction:
         ends = [self._to_mean(self.linear + side * half) for side in (-1, 1)]
         return np.column_stack([np.minimum(*ends), np.maximum(*ends)])
 
-    def summary_frame(self, alpha=0.05) -> pd.DataFrame:
-        """Means, standard errors, confidence intervals, and of a response prediction intervals."""
+    def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Means, standard errors, confidence intervals, and of a response prediction intervals.
+
+        Parameters
+        ----------
+        alpha : float
+            Intervals cover ``1 - alpha``.
+
+        Returns
+        -------
+        DataFrame
+            ``mean, mean_se, mean_ci_lower, mean_ci_upper``, and ``obs_ci_lower, obs_ci_upper``.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import cbpp
+        >>> cows = cbpp.load_pandas().data
+        >>> res = smf.melogit("incidence ~ period + (1 | herd)", cows, n_trials="size").fit()
+        >>> print(res.get_prediction(cows.head(2)).summary_frame().round(3).T)
+                           0      1
+        mean           0.308  0.142
+        mean_se        0.079  0.051
+        mean_ci_lower  0.177  0.068
+        mean_ci_upper  0.480  0.272
+        obs_ci_lower   0.071  0.000
+        obs_ci_upper   0.643  0.417
+        """
         mean = self.conf_int(alpha)
         columns = {
             "mean": self.predicted,
@@ -106,6 +162,16 @@ class ProbabilityPrediction:
     labels : list
     index : Index or None
     distribution : scipy.stats distribution
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import wine
+    >>> bottles = wine.load_pandas().data
+    >>> res = smf.meologit("rating ~ temp + contact + (1 | judge)", bottles).fit()
+    >>> prediction = res.get_prediction(bottles.head(1))
+    >>> print(prediction.predicted_mean.round(3))
+    [[0.035 0.42  0.472 0.061 0.012]]
     """
 
     predicted: np.ndarray
@@ -115,19 +181,64 @@ class ProbabilityPrediction:
     distribution: Any
 
     @property
-    def predicted_mean(self):
+    def predicted_mean(self) -> np.ndarray:
         """statsmodels' name of `predicted`."""
         return self.predicted
 
-    def conf_int(self, alpha=0.05):
-        """Intervals made on the logit scale; shape (n, K, 2)."""
+    def conf_int(self, alpha: float = 0.05) -> np.ndarray:
+        """Intervals made on the logit scale; shape (n, K, 2).
+
+        Parameters
+        ----------
+        alpha : float
+            Intervals cover ``1 - alpha``.
+
+        Returns
+        -------
+        ndarray, shape (n, K, 2)
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import wine
+        >>> bottles = wine.load_pandas().data
+        >>> res = smf.meologit("rating ~ temp + contact + (1 | judge)", bottles).fit()
+        >>> res.get_prediction(bottles.head(1)).conf_int().round(3).shape
+        (1, 5, 2)
+        """
         q = self.distribution.ppf(1 - check_alpha(alpha) / 2)
         p = np.clip(self.predicted, 1e-300, 1 - 1e-16)
         half = q * self.se_mean / (p * (1 - p))
         return np.stack([special.expit(special.logit(p) + side * half) for side in (-1, 1)], axis=-1)
 
-    def summary_frame(self, alpha=0.05) -> pd.DataFrame:
-        """One row for each row and category: mean, mean_se, mean_ci_lower, mean_ci_upper."""
+    def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
+        """One row for each row and category: mean, mean_se, mean_ci_lower, mean_ci_upper.
+
+        Parameters
+        ----------
+        alpha : float
+            Intervals cover ``1 - alpha``.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by row and category.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import wine
+        >>> bottles = wine.load_pandas().data
+        >>> res = smf.meologit("rating ~ temp + contact + (1 | judge)", bottles).fit()
+        >>> print(res.get_prediction(bottles.head(1)).summary_frame().round(3).to_string())
+                       mean  mean_se  mean_ci_lower  mean_ci_upper
+        row category
+        0   1         0.035    0.028          0.007          0.152
+            2         0.420    0.151          0.177          0.709
+            3         0.472    0.131          0.242          0.715
+            4         0.061    0.044          0.014          0.229
+            5         0.012    0.011          0.002          0.068
+        """
         interval = self.conf_int(alpha)
         rows = pd.RangeIndex(len(self.predicted)) if self.index is None else self.index
         n, k = self.predicted.shape

@@ -13,22 +13,26 @@ used where the interval meets a boundary, as in lme4: there it covers more often
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from scipy import stats
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from sm_multilevel._compat import one_blas_thread
-from sm_multilevel.checks import check_alpha, users_level
+from sm_multilevel.checks import check_alpha, check_disp, users_level
 from sm_multilevel.postestimation.profiling.profile_path import Path
 from sm_multilevel.postestimation.profiling.profiled import Problem, Solved, profile_problem
 from sm_multilevel.postestimation.profiling.targets import ComponentTarget, Target
+from sm_multilevel.progress import Progress, in_parallel
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
     "ComponentIntervals",
@@ -113,6 +117,16 @@ class ProfileResults:
     frame : DataFrame
         ``parameter, value, zeta, deviance``, then a column for every parameter of the model: the
         estimates given that value. Values increase within a parameter.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> profiles = res.profile("beta")
+    >>> print(profiles)
+    <ProfileResults: Intercept, Days; 38 points>
     """
 
     names: tuple[str, ...]
@@ -135,7 +149,7 @@ class ProfileResults:
     def __repr__(self) -> str:
         return f"<ProfileResults: {', '.join(self.names)}; {len(self.frame)} points>"
 
-    def conf_int(self, alpha=0.05, which=None) -> pd.DataFrame:
+    def conf_int(self, alpha: float = 0.05, which: str | Sequence[str] | None = None) -> pd.DataFrame:
         """Confidence intervals: where the size of zeta is at most the normal quantile.
 
         The ends are solved for, not interpolated: zeta is the quantile there to about 1e-10, or as far as
@@ -152,6 +166,17 @@ class ProfileResults:
         -------
         DataFrame
             ``lower, upper``; NaN where an end was not found, with a warning.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> print(res.profile("beta").conf_int().round(2))
+                    lower   upper
+        Intercept  237.68  265.13
+        Days         7.36   13.58
         """
         alpha = check_alpha(alpha)
         names = self.select(which)
@@ -160,8 +185,27 @@ class ProfileResults:
         _warn(said)
         return pd.DataFrame([[row.lower, row.upper] for row in rows], index=names, columns=["lower", "upper"])
 
-    def select(self, which=None) -> list[str]:
-        """Profiled names of what is asked for; raises ValueError for others."""
+    def select(self, which: str | Sequence[str] | None = None) -> list[str]:
+        """Profiled names of what is asked for; raises ValueError for others.
+
+        Parameters
+        ----------
+        which : str or sequence of str, optional
+            Names, or groups of them as in `profile`; default: all.
+
+        Returns
+        -------
+        list of str
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> res.profile("beta").select("Days")
+        ['Days']
+        """
         if which is None:
             return list(self.names)
         wanted = self._problem.find(which)
@@ -170,7 +214,12 @@ class ProfileResults:
                 raise ValueError(f"which={name!r} was not profiled; there are {', '.join(map(repr, self.names))}.")
         return wanted
 
-    def plot(self, which=None, ax=None, alpha=(0.5, 0.2, 0.1, 0.05, 0.01)):
+    def plot(
+        self,
+        which: str | Sequence[str] | None = None,
+        ax: Axes | None = None,
+        alpha: Sequence[float] = (0.5, 0.2, 0.1, 0.05, 0.01),
+    ) -> Figure:
         """Zeta plots, a panel a parameter: a straight line where the deviance is quadratic.
 
         Parameters
@@ -185,14 +234,24 @@ class ProfileResults:
         Returns
         -------
         Figure
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> figure = res.profile("beta").plot()
+        >>> len(figure.axes)
+        2
         """
         from sm_multilevel.postestimation.profiling.profile_plot import zeta_plot
 
         return zeta_plot(self, which, ax, alpha)
 
 
-def profile(result: Any, which=None, alpha: float = 0.01, n_jobs: int = 1) -> ProfileResults:
-    """Profile likelihoods of a fit; see `InferenceMethods.profile`.
+def profile(result: Any, which=None, alpha: float = 0.01, n_jobs: int = 1, disp: bool | None = None) -> ProfileResults:
+    """Profile likelihoods of a fit; see `LikelihoodMethods.profile`.
 
     Parameters
     ----------
@@ -200,18 +259,24 @@ def profile(result: Any, which=None, alpha: float = 0.01, n_jobs: int = 1) -> Pr
     which : str or sequence of str, optional
     alpha : float
     n_jobs : int
+    disp : bool, optional
 
     Returns
     -------
     ProfileResults
     """
-    alpha, n_jobs = check_alpha(alpha), _check_jobs(n_jobs)
+    alpha, n_jobs, disp = check_alpha(alpha), _check_jobs(n_jobs), check_disp(disp)
     problem = profile_problem(result)
     names = problem.find(which)
-    if n_jobs == 1:
-        traces = [_trace(problem, name, alpha) for name in names]
-    else:
-        traces = Parallel(n_jobs=n_jobs)(delayed(_trace_of_result)(result, name, alpha) for name in names)
+    with Progress("profile", disp, len(names), "parameters") as progress:
+        if n_jobs == 1:
+            traces: list[_Trace] = []
+            for name in names:
+                progress.at(len(traces), f"now {name}")
+                traces.append(_trace(problem, name, alpha))
+            progress.at(len(names))
+        else:
+            traces = in_parallel([(_trace_of_result, result, name, alpha) for name in names], n_jobs, progress)
     found = dict(zip(names, traces, strict=True))
     notes, parts, said = {}, [], []
     for name, trace in found.items():
@@ -231,7 +296,7 @@ def profile(result: Any, which=None, alpha: float = 0.01, n_jobs: int = 1) -> Pr
     return out
 
 
-def profile_conf_int(result: Any, alpha: float, n_jobs: int = 1, **options) -> np.ndarray:
+def profile_conf_int(result: Any, alpha: float, n_jobs: int = 1, disp: bool | None = None, **options) -> np.ndarray:
     """Profile intervals of all of `params`; shape (p, 2).
 
     Raises
@@ -244,7 +309,7 @@ def profile_conf_int(result: Any, alpha: float, n_jobs: int = 1, **options) -> n
     for name in options:
         raise TypeError(
             f"conf_int(method='profile') has no option {name!r}"
-            + (f": {name} belongs to method='boot'." if name in _BOOT else "; it has n_jobs.")
+            + (f": {name} belongs to method='boot'." if name in _BOOT else "; it has n_jobs and disp.")
         )
     if result.cov_type != "nonrobust":
         raise ValueError(
@@ -253,12 +318,13 @@ def profile_conf_int(result: Any, alpha: float, n_jobs: int = 1, **options) -> n
         )
     problem, n_jobs = profile_problem(result), _check_jobs(n_jobs)
     names = [*problem.fixed, *problem.psi]
-    if n_jobs == 1:
-        with one_blas_thread():
-            rows, said = _intervals(problem, dict.fromkeys(names), alpha)
-    else:
-        found = Parallel(n_jobs=n_jobs)(delayed(_interval_of_result)(result, name, alpha) for name in names)
-        rows, said = [row for row, _ in found], [text for _, words in found for text in words]
+    with Progress("profile", check_disp(disp), len(names), "parameters") as progress:
+        if n_jobs == 1:
+            with one_blas_thread():
+                rows, said = _intervals(problem, dict.fromkeys(names), alpha, progress)
+        else:
+            found = in_parallel([(_interval_of_result, result, name, alpha) for name in names], n_jobs, progress)
+            rows, said = [row for row, _ in found], [text for _, words in found for text in words]
     _warn(said)
     return np.array([[row.lower, row.upper] for row in rows]).reshape(-1, 2)
 
@@ -424,13 +490,18 @@ def _table(problem: Problem, path: Path, trace: _Trace) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(front, index=out.index), out], axis=1)
 
 
-def _intervals(problem: Problem, traces: dict[str, _Trace | None], alpha: float):
+def _intervals(problem: Problem, traces: dict[str, _Trace | None], alpha: float, progress: Progress | None = None):
     """Intervals by name, and what is to be warned of."""
-    rows, said = [], []
+    rows: list[Interval] = []
+    said: list[str] = []
     for name, trace in traces.items():
+        if progress is not None:
+            progress.at(len(rows), f"now {name}")
         row, words = _interval(problem, problem.target(name), trace, alpha)
         rows.append(row)
         said += words
+    if progress is not None:
+        progress.at(len(rows))
     return rows, said
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rcParams
 from matplotlib.colors import to_rgb
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from scipy.interpolate import PchipInterpolator
 from scipy.stats import norm
@@ -51,7 +52,9 @@ def zeta_plot(profiles: Any, which=None, ax=None, alpha=(0.5, 0.2, 0.1, 0.05, 0.
     rows = -(-len(names) // columns)
     width, height = rcParams["figure.figsize"]
     share = {1: 1.0, 2: 0.7}.get(columns, 0.55)
-    fig = create_mpl_fig(figsize=(share * width * columns, 0.65 * height * rows))
+    text = max(max(map(len, names)) * _letter("axes.titlesize"), 38 * _letter("legend.fontsize", 0.75))
+    wide, high = max(share * width, text + 0.6), max(0.65 * height, len(_WORDS) * _letter("axes.labelsize") + 0.8)
+    fig = create_mpl_fig(figsize=(wide * columns, high * rows))
     for i, name in enumerate(names):
         panel = fig.add_subplot(rows, columns, i + 1)
         _draw(panel, profiles, name, levels)
@@ -64,7 +67,18 @@ def zeta_plot(profiles: Any, which=None, ax=None, alpha=(0.5, 0.2, 0.1, 0.05, 0.
     return fig
 
 
-_LABEL = r"$\zeta$, signed root of the deviance"
+_WORDS = "signed root of the deviance"
+_LABEL = rf"$\zeta$, {_WORDS}"
+
+
+def _letter(setting, share=1.0) -> float:
+    """Inches that a letter of a text of the user's settings is wide."""
+    return 0.55 * share * _points(setting) / 72
+
+
+def _points(setting) -> float:
+    """A font size of the user's settings."""
+    return FontProperties(size=rcParams[setting]).get_size_in_points()
 
 
 def _draw(ax, profiles, name, levels):
@@ -111,7 +125,9 @@ def _explain(ax, levels):
         Line2D([], [], color=ink, linestyle="--", linewidth=thin, label="if the deviance were quadratic"),
         Line2D([], [], color=to_rgb("C1"), linewidth=thin, label=f"intervals of {percent} %"),
     ]
-    ax.legend(handles=words, loc="upper left", fontsize="x-small", handlelength=1.5, frameon=False)
+    ax.legend(
+        handles=words, loc="upper left", fontsize=0.75 * _points("legend.fontsize"), handlelength=1.5, frameon=False
+    )
 
 
 def _increasing(value, zeta):

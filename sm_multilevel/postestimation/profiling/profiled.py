@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
+from sm_multilevel.checks import REFIT
 from sm_multilevel.estimation.constrained import ConstrainedMinimum, SurfacePoint, minimize_on
 from sm_multilevel.estimation.fit import estimate
 from sm_multilevel.estimation.integration import objective_of
@@ -265,7 +266,8 @@ class _LinearProblem(Problem):
             record = estimate(objective, start=result.theta)
             if not record.converged:
                 raise ValueError(
-                    f"Profiles are of the ML likelihood, and the ML fit of the model did not converge: {record.reason}."
+                    "Profiles are of the ML likelihood, and the ML fit of the model did not converge: "
+                    f"{record.reason}. Fit it with reml=False from other start_params=, or simplify the model."
                 )
         self.objective, self.joint = objective, JointGaussian(objective)
         self.z, self.deviance = self.joint.optimum(record.theta_standard), record.value
@@ -419,7 +421,9 @@ def profile_problem(result: Any, restricted: bool = False) -> Problem:
     """
     result.model.require_data("A profile")
     if not result.converged and not getattr(result, "separated", []):
-        raise ValueError(f"A profile starts at the optimum, and the fit did not converge: {result.record.reason}.")
+        raise ValueError(
+            f"A profile starts at the optimum, and the fit did not converge: {result.record.reason}. {REFIT}"
+        )
     if result.residual_variance is None:
         return _MarginalProblem(result)
     return _LinearProblem(result, restricted)

@@ -8,11 +8,13 @@ Efron (1987), Better bootstrap confidence intervals, J. Am. Stat. Assoc. 82, 171
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +22,7 @@ from scipy import stats
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from sm_multilevel._compat import CloudPickler
-from sm_multilevel.checks import check_alpha, check_count, check_flag, users_level
+from sm_multilevel.checks import check_alpha, check_count, check_disp, users_level
 from sm_multilevel.postestimation.prediction.simulate import simulate
 from sm_multilevel.postestimation.resampling.replicates import Plan, check_statistic, compute, of_data
 from sm_multilevel.postestimation.resampling.resample import top_level
@@ -104,7 +106,7 @@ class BootstrapResults:
 
     # -- intervals --------------------------------------------------------------------
 
-    def conf_int(self, alpha=0.05, method="percentile") -> pd.DataFrame:
+    def conf_int(self, alpha: float = 0.05, method: str = "percentile") -> pd.DataFrame:
         """Confidence intervals at level 1 - alpha.
 
         Parameters
@@ -130,6 +132,18 @@ class BootstrapResults:
         -----
         Davison and Hinkley (1997), sections 5.2 and 5.3. "bca" takes its acceleration from the
         jackknife: the statistic without each group of the top level (`acceleration`).
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> boot = res.bootstrap(200, seed=1)
+        >>> print(boot.conf_int().loc[["Intercept", "Days"]].round(1))
+                   lower  upper
+        Intercept  237.4  262.9
+        Days         7.5   13.7
         """
         alpha = check_alpha(alpha)
         if not isinstance(method, str) or method not in _METHODS:
@@ -143,16 +157,32 @@ class BootstrapResults:
         out.columns = ["lower", "upper"]
         return out
 
-    def interval_error(self, alpha=0.05) -> pd.DataFrame:
+    def interval_error(self, alpha: float = 0.05) -> pd.DataFrame:
         """Monte-Carlo standard errors of the ends of percentile (and basic) intervals.
 
         From the order statistics around each quantile: a share p of n replicates has the standard
         error sqrt(p (1 - p) / n).
 
+        Parameters
+        ----------
+        alpha : float
+            Intervals cover ``1 - alpha``.
+
         Returns
         -------
         DataFrame
             ``lower, upper``. NaN where there are too few replicates for their tails.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> boot = res.bootstrap(200, seed=1)
+        >>> print(boot.interval_error().loc[["Days"]].round(1))
+              lower  upper
+        Days    0.1    0.4
         """
         alpha = check_alpha(alpha)
         n = self.estimates.count().to_numpy()
@@ -196,7 +226,7 @@ class BootstrapResults:
             value = (gap**3).sum(axis=0) / (6.0 * (gap**2).sum(axis=0) ** 1.5)
         return pd.Series(value, index=self.observed.index)
 
-    def pvalue(self, name, null=0.0) -> float:
+    def pvalue(self, name: Any, null: float = 0.0) -> float:
         """Two-sided p-value of an element: the smallest alpha whose percentile interval leaves `null` out.
 
         Parameters
@@ -209,6 +239,15 @@ class BootstrapResults:
         -------
         float
             Never below 2 / (n + 1), with n the replicates that have a value.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> res.bootstrap(199, seed=1).pvalue("Days")
+        0.01
         """
         if name not in self.observed.index:
             raise ValueError(f"{name!r} is no element of the statistic: {', '.join(map(str, self.observed.index))}.")
@@ -218,7 +257,9 @@ class BootstrapResults:
 
     # -- more replicates --------------------------------------------------------------
 
-    def extend(self, n_more, n_jobs=None, disp=None, batch=None) -> BootstrapResults:
+    def extend(
+        self, n_more: int, n_jobs: int | None = None, disp: bool | None = None, batch: int | None = None
+    ) -> BootstrapResults:
         """More replicates, the same as if they had been asked for at once.
 
         Parameters
@@ -231,18 +272,69 @@ class BootstrapResults:
         -------
         BootstrapResults
             A new one; this one stays as it is.
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> boot = res.bootstrap(100, seed=1)
+        >>> print(boot.extend(100))
+        <BootstrapResults: parametric, 200 replicates, 0 failed, 3 at the boundary, seed 1>
         """
         n_more = check_count("n_more", n_more, "the number of replicates to add")
         return _extended(self, n_more, *_check_computing(n_jobs, disp, batch))
 
-    def save(self, path) -> None:
-        """Write to a file, with the fit, so that `extend` goes on where it was."""
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to a file, with the fit, so that `extend` goes on where it was.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> import os, tempfile
+        >>> from sm_multilevel.postestimation.resampling.bootstrap import BootstrapResults
+        >>> boot = res.bootstrap(100, seed=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     boot.save(os.path.join(folder, "boot.pkl"))
+        ...     print(BootstrapResults.load(os.path.join(folder, "boot.pkl")))
+        <BootstrapResults: parametric, 100 replicates, 0 failed, 1 at the boundary, seed 1>
+        """
         with open(path, "wb") as file:
             CloudPickler(file).dump(self)
 
     @classmethod
-    def load(cls, path) -> BootstrapResults:
-        """Read what `save` has written. Only open files that you trust: they are pickles."""
+    def load(cls, path: str | os.PathLike[str]) -> BootstrapResults:
+        """Read what `save` has written. Only open files that you trust: they are pickles.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Returns
+        -------
+        BootstrapResults
+
+        Examples
+        --------
+        >>> import sm_multilevel.formula.api as smf
+        >>> from sm_multilevel.datasets import sleepstudy
+        >>> df = sleepstudy.load_pandas().data
+        >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+        >>> import os, tempfile
+        >>> from sm_multilevel.postestimation.resampling.bootstrap import BootstrapResults
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     res.bootstrap(100, seed=1).save(os.path.join(folder, "boot.pkl"))
+        ...     print(BootstrapResults.load(os.path.join(folder, "boot.pkl")))
+        <BootstrapResults: parametric, 100 replicates, 0 failed, 1 at the boundary, seed 1>
+        """
         with open(path, "rb") as file:
             out = pickle.load(file)
         if not isinstance(out, cls):
@@ -335,8 +427,7 @@ def _check_computing(n_jobs, disp, batch):
             f"n_jobs={n_jobs!r}: give the number of processes, -1 for one a core, or None for what joblib's "
             "parallel_backend says (one without it)."
         )
-    disp = None if disp is None else check_flag("disp", disp)
-    return n_jobs, disp, None if batch is None else check_count("batch", batch, "the replicates of a task")
+    return n_jobs, check_disp(disp), None if batch is None else check_count("batch", batch, "the replicates of a task")
 
 
 def _check_seed(seed) -> int:
@@ -393,7 +484,7 @@ def _bca(boot, alpha):
 _METHODS = {"percentile": _percentile, "basic": _basic, "normal": _normal, "bca": _bca}
 
 
-def boot_interval(result, alpha, n=1000, seed=None, n_jobs=None, kind="parametric", interval="percentile"):
+def boot_interval(result, alpha, n=1000, seed=None, n_jobs=None, kind="parametric", interval="percentile", disp=None):
     """Bootstrap intervals of `params`; see `MultilevelResults.conf_int`."""
-    boot = bootstrap(result, n=n, seed=seed, n_jobs=n_jobs, statistic="params", kind=kind)
+    boot = bootstrap(result, n=n, seed=seed, n_jobs=n_jobs, statistic="params", kind=kind, disp=disp)
     return boot.conf_int(alpha, method=interval).to_numpy()

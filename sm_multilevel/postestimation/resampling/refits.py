@@ -34,6 +34,17 @@ class Refits:
         Whether the estimates are at the boundary.
     reasons : tuple of str
         Why a refit did not converge; empty where it did.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> from sm_multilevel.postestimation.resampling.refits import refits
+    >>> found = refits(res, res.simulate(2, seed=1))
+    >>> found.converged.tolist(), found.params.shape
+    ([True, True], (2, 2))
     """
 
     converged: np.ndarray

@@ -6,7 +6,6 @@ is the same whichever worker computes it, in whichever task and run.
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ import joblib
 import numpy as np
 import pandas as pd
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
-from tqdm import tqdm
 
 from sm_multilevel.covariance import SINGULAR_TOLERANCE
 from sm_multilevel.postestimation.prediction.simulate import Simulator
 from sm_multilevel.postestimation.resampling.linear_refits import Refitted
 from sm_multilevel.postestimation.resampling.refits import Refits, collected, refits
 from sm_multilevel.postestimation.resampling.resample import TopLevel, group_refits, refit_to, top_level
+from sm_multilevel.progress import Progress, in_parallel
 
 __all__ = ["KINDS", "Plan", "Replicated", "check_statistic", "compute", "named_statistic", "of_data"]
 
@@ -153,6 +152,7 @@ def _clusters(plan) -> TopLevel:
     return plan.clusters or top_level(plan.result.model, "Resampling of groups")
 
 
+_CALLED = {"parametric": "parametric bootstrap", "cluster": "cluster bootstrap", "jackknife": "jackknife"}
 KINDS: dict[str, Callable[[Plan, range], Replicated]] = {
     "parametric": _parametric, "cluster": _cluster, "jackknife": _jackknife,
 }  # fmt: skip
@@ -305,18 +305,6 @@ def _listed(values, most=5) -> str:
 # -- tasks ------------------------------------------------------------------------------------------
 
 
-class _WithProgress(joblib.Parallel):
-    """joblib's Parallel, which says after each task how many are done."""
-
-    bar: Any = None
-    task = 1
-
-    def print_progress(self):
-        """Called by joblib whenever a task is done."""
-        if self.bar is not None:
-            self.bar.update(min(self.n_completed_tasks * self.task, self.bar.total) - self.bar.n)
-
-
 def compute(plan: Plan, first: int, last: int, n_jobs, disp, batch) -> Replicated:
     """Replicates first, ..., last - 1, computed in parallel.
 
@@ -327,18 +315,16 @@ def compute(plan: Plan, first: int, last: int, n_jobs, disp, batch) -> Replicate
     n_jobs : int or None
         As joblib takes it.
     disp : bool or None
-        Progress bar; None: where stderr is a terminal.
+        Whether progress is shown; see `Progress`.
     batch : int or None
         Replicates of a task.
     """
     count = last - first
     task = batch or _task_size(plan, count, joblib.effective_n_jobs(n_jobs))
     starts = range(first, last, task)
-    with tqdm(total=count, desc=plan.kind, disable=None if disp is None else not disp, file=sys.stderr) as bar:
-        parallel = _WithProgress(n_jobs=n_jobs, batch_size=1)
-        parallel.bar, parallel.task = bar, task
-        parts = parallel(joblib.delayed(plan.run)(start, min(start + task, last)) for start in starts)
-        bar.update(count - bar.n)
+    with Progress(_CALLED[plan.kind], disp, count, "replicates") as progress:
+        tasks = [(plan.run, start, min(start + task, last)) for start in starts]
+        parts = in_parallel(tasks, n_jobs, progress, task)
     return Replicated(
         np.concatenate([part.values for part in parts]),
         tuple(reason for part in parts for reason in part.reasons),

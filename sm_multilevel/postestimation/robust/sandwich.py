@@ -320,7 +320,7 @@ def _check_plain(result) -> None:
     method = df_option(result.reference)
     if method is not None:
         raise ValueError(
-            f"This result has df={method!r}, which belong to the model-based covariance. A robust one has its own: "
+            f"This result has df={method!r}, which belongs to the model-based covariance. A robust one has its own: "
             "take it from the fit without df=, with cov_kwds={'df': ...} if need be."
         )
     if result._state is None:

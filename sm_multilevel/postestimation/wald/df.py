@@ -98,6 +98,16 @@ class Satterthwaite(_ByVariance):
     freedom nu_m; that of F are chosen so that its mean is right: 2 E / (E - q), E = sum nu_m / (nu_m - 2). The
     eigenvectors depend on how a hypothesis is written (as in lmerTest): coefficients in other units, or another
     coding of a factor, can change the degrees of freedom of a joint test a little. Those of t tests do not change.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> import numpy as np
+    >>> res.with_df("satterthwaite").reference.t_df(np.eye(2)).round(2).tolist()
+    [17.0, 17.0]
     """
 
     name = "satterthwaite"
@@ -124,6 +134,16 @@ class KenwardRoger(_ByVariance):
     A1 = sum A_ij tr(Theta D_i) tr(Theta D_j), A2 = sum A_ij tr(Theta D_i Theta D_j), and from these two the factor
     and the denominator degrees of freedom m that match mean and variance of F in their section 4. For a single
     constraint m = 2 / A2 and the factor is 1.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> import numpy as np
+    >>> res.with_df("kenward-roger").reference.t_df(np.eye(2)).round(2).tolist()
+    [17.0, 17.0]
     """
 
     name = "kenward-roger"

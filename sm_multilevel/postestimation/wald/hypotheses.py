@@ -239,7 +239,8 @@ def wald_test_terms(result, skip_single=False, extra_constraints=None, combine_t
     for wanted in combine_terms or []:
         columns = [j for name, cols in terms.items() if wanted in name for j in cols]
         if not columns:
-            raise ValueError(f"combine_terms: no term's name has {wanted!r} in it.")
+            known = ", ".join(map(repr, terms))
+            raise ValueError(f"combine_terms: no term's name has {wanted!r} in it. There are {known}.")
         constraints.append((wanted, eye[columns]))
     constraints += list(extra_constraints or [])
     rows, index = [], []

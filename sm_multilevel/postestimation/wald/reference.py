@@ -22,6 +22,16 @@ class Reference(ABC):
         What users write in ``df=``.
     label : str
         What the summary calls it.
+
+    Examples
+    --------
+    >>> import sm_multilevel.formula.api as smf
+    >>> from sm_multilevel.datasets import sleepstudy
+    >>> df = sleepstudy.load_pandas().data
+    >>> res = smf.mixedlm("Reaction ~ Days + (Days | Subject)", df).fit()
+    >>> import numpy as np
+    >>> res.with_df("satterthwaite").reference.t_df(np.eye(2)).round(2).tolist()
+    [17.0, 17.0]
     """
 
     name: str
@@ -53,7 +63,15 @@ class Reference(ABC):
 
 
 class FixedDf(Reference):
-    """The same degrees of freedom for all hypotheses."""
+    """The same degrees of freedom for all hypotheses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sm_multilevel.postestimation.wald.reference import FixedDf
+    >>> FixedDf(17).t_df(np.eye(2)).tolist()
+    [17.0, 17.0]
+    """
 
     def __init__(self, df: float, name: str = "residual", label: str = "residual"):
         self.df, self.name, self.label = float(df), name, label
