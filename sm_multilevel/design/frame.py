@@ -6,6 +6,8 @@ converted here, one column when it is asked for, so that the rest sees plain arr
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 
 import numpy as np
@@ -22,8 +24,21 @@ __all__ = [
     "RowSource",
     "as_frame",
     "convert_column",
+    "dotted_columns",
     "missing_mask",
+    "unknown_name",
 ]
+
+# Names of R that are neither columns nor functions here, and what to write instead.
+_R_NAMES = {
+    "pi": "np.pi",
+    "contr": "C(x, Sum), C(x, Helmert), C(x, Poly) or C(x, Treatment('level'))",
+    "cut": "pd.cut(x, ...)",
+    "pmin": "np.minimum(a, b)",
+    "pmax": "np.maximum(a, b)",
+}
+# Squares of whole numbers up to here have room in 64 bits.
+_SQUARE_FITS = 2**31
 
 
 def as_frame(data) -> pd.DataFrame:
@@ -89,7 +104,7 @@ def convert_column(column, keep_categories: bool = True):
         # Unused levels would be columns of zeros; R drops them too.
         return categorical.remove_unused_categories()
     if isinstance(dtype, np.dtype):
-        return np.asarray(column)
+        return _widened(np.asarray(column))
     if pd.api.types.is_bool_dtype(dtype):
         return _objects(column) if pd.isna(column).any() else np.asarray(column, dtype=bool)
     if pd.api.types.is_numeric_dtype(dtype):
@@ -97,6 +112,22 @@ def convert_column(column, keep_categories: bool = True):
     if pd.api.types.is_datetime64_any_dtype(dtype):
         return np.asarray(column)
     return _objects(column)
+
+
+def _widened(column):
+    """Short numbers made long: the square of an int8 wraps around without a word, and its logarithm is a float16."""
+    kind, size = column.dtype.kind, column.dtype.itemsize
+    if kind == "u" and size == 8:
+        return column.astype(float if len(column) and column.max() > np.iinfo(np.int64).max else np.int64)
+    if kind in "iu":
+        return column if size == 8 else column.astype(np.int64)
+    return column.astype(float) if kind == "f" and size == 2 else column
+
+
+def _roomy(column):
+    """Whole numbers whose squares have no room in 64 bits as floats."""
+    whole = column.dtype.kind == "i" and len(column) > 0
+    return column.astype(float) if whole and max(column.max(), -column.min()) > _SQUARE_FITS else column
 
 
 def _objects(column):
@@ -128,8 +159,13 @@ class DataFrameView(Mapping):
             column = self.frame[key]
             # Plain numbers stay Series: patsy names their levels 1, not np.int64(1).
             plain = isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf"
-            self._done[key] = column if plain else convert_column(column, self._keep)
+            self._done[key] = _roomy(_widened(column)) if plain else convert_column(column, self._keep)
         return self._done[key]
+
+    def levels(self, key):
+        """A column as a grouping factor takes it: whole numbers of any size are labels, and stay whole."""
+        column = self.frame[key]
+        return column if getattr(column.dtype, "kind", "") in "iu" else self[key]
 
     def __contains__(self, key):
         return key in self.frame.columns
@@ -150,6 +186,25 @@ def missing_mask(values) -> np.ndarray:
         return np.zeros(values.shape[0], dtype=bool)
     mask = np.asarray(pd.isna(values))
     return np.asarray(mask.any(axis=1)) if mask.ndim > 1 else mask
+
+
+def dotted_columns(code: str, columns) -> list[str]:
+    """Columns with a dot in their names that stand in the code without Q(), as attributes of Python."""
+    names = [c for c in columns if isinstance(c, str) and "." in c]
+    return [c for c in names if re.search(rf"(?<![\\w.'\"]){re.escape(c)}(?![\\w.('\"])", code)]
+
+
+def unknown_name(name: str, code: str, frame) -> str:
+    """What to write for a name in the code that is no column of the frame; "" if nothing is near."""
+    dotted = [c for c in dotted_columns(code, frame.columns) if name in (c, c.split(".")[0])]
+    spelt = [c for c in frame.columns if isinstance(c, str) and c != name and unicodedata.normalize("NFKC", c) == name]
+    if dotted or spelt:  # Python reads a dot as an attribute, and the micro sign as the Greek letter
+        return f" Write Q({(dotted or spelt)[0]!r}) for the column of that name."
+    if name in frame.index.names:
+        return " It is a level of the index: give data.reset_index()."
+    if name in _R_NAMES:
+        return f" Write {_R_NAMES[name]}."
+    return suggest(name, frame.columns)
 
 
 class RowSource:
@@ -266,7 +321,7 @@ class Expression:
         """One value a row of the frame; raises FormulaError naming what is wrong."""
         view = DataFrameView(frame) if view is None else view
         if self.code in view:
-            return convert_column(view[self.code])
+            return convert_column(view.levels(self.code))
         what, code = self.what, self.code
         space = dict(self.space, Q=lambda name: view[name])
         try:
@@ -277,7 +332,7 @@ class Expression:
                 f"{what}: there is no column {name!r} in the data"
                 + ("" if name == code else f" (in {code!r})")
                 + "."
-                + suggest(name, frame.columns)
+                + unknown_name(name, code, frame)
             ) from None
         except SyntaxError:
             raise FormulaError(
@@ -285,7 +340,9 @@ class Expression:
                 f"whose name is no Python name is written Q({code!r})."
             ) from None
         except Exception as error:
-            raise FormulaError(f"{what}: {code!r} cannot be evaluated: {error}") from error
+            dotted = dotted_columns(code, frame.columns) if isinstance(error, AttributeError) else ()
+            hint = f". Write Q({dotted[0]!r})." if dotted else ""
+            raise FormulaError(f"{what}: {code!r} cannot be evaluated: {error}{hint}") from error
         # C(x) and factor(x) wrap their column in patsy's box.
         value = getattr(value, "data", value) if type(value).__name__ == "_CategoricalBox" else value
         if np.ndim(value) == 0:

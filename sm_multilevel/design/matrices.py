@@ -14,10 +14,9 @@ from patsy.design_info import DesignInfo
 from patsy.eval import EvalEnvironment, ast_names
 
 from sm_multilevel.design import pickling
-from sm_multilevel.design.frame import DataFrameView
+from sm_multilevel.design.frame import DataFrameView, dotted_columns, unknown_name
 from sm_multilevel.design.terms import FormulaError
 from sm_multilevel.design.values import NOT_REAL
-from sm_multilevel.wording import suggest
 
 __all__ = ["R_NAMES", "MatrixFormula", "build_matrices", "environment"]
 
@@ -251,7 +250,10 @@ def _explain(error, formula, frame):
     if "NameError" in text:
         name = text.split("'")[1]
         kind = "column or function" if f"{name}(" in formula.text else "column"
-        return FormulaError(f"{where}: there is no {kind} {name!r} in the data.{suggest(name, frame.columns)}")
+        hint = unknown_name(name, formula.text, frame)
+        return FormulaError(f"{where}: there is no {kind} {name!r} in the data.{hint}")
+    if "AttributeError" in text and (dotted := dotted_columns(formula.text, frame.columns)):
+        return FormulaError(f"{where}: a dot stands before an attribute in Python. Write Q({dotted[0]!r}).")
     if "non-numeric data" in text:
         factor = _origin_text(error.origin) if error.origin is not None else formula.text
         return FormulaError(f"{where}: {factor!r} was numeric in the data of the fit, and is not in the new data.")
