@@ -37,7 +37,7 @@ SUBJECTS = {
     "Bootstrap and simulation": ("postestimation/resampling", "postestimation/prediction/simulate"),
     "Predictions and residuals": ("postestimation/prediction",),
     "Variance components, ICC, R-squared, tables and frames": ("postestimation/", "statsmodels_results/", "summary/"),
-    "Plots": ("graphics", "postestimation/profiling/profile_plot"),
+    "Plots": ("graphics", "drawing", "postestimation/profiling/profile_plot"),
     "StatsPAI's spelling": ("sp",),
     "Data sets": ("datasets/",),
     "The command line": ("__main__",),

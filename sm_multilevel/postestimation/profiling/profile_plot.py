@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rcParams
-from matplotlib.colors import to_rgb
-from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from scipy.interpolate import PchipInterpolator
 from scipy.stats import norm
 from statsmodels.graphics.utils import create_mpl_ax, create_mpl_fig
 
 from sm_multilevel.checks import check_alpha
+from sm_multilevel.drawing import cycle, font_points, ink, letter_inches, plain, thin, tighten
 
 __all__ = ["zeta_plot"]
 
@@ -52,8 +51,11 @@ def zeta_plot(profiles: Any, which=None, ax=None, alpha=(0.5, 0.2, 0.1, 0.05, 0.
     rows = -(-len(names) // columns)
     width, height = rcParams["figure.figsize"]
     share = {1: 1.0, 2: 0.7}.get(columns, 0.55)
-    text = max(max(map(len, names)) * _letter("axes.titlesize"), 38 * _letter("legend.fontsize", 0.75))
-    wide, high = max(share * width, text + 0.6), max(0.65 * height, len(_WORDS) * _letter("axes.labelsize") + 0.8)
+    text = max(max(map(len, names)) * letter_inches("axes.titlesize"), 28 * letter_inches("legend.fontsize"))
+    wide, high = (
+        max(share * width, text + 0.6),
+        max(0.65 * height, len(_WORDS) * letter_inches("axes.labelsize") + 0.8),
+    )
     fig = create_mpl_fig(figsize=(wide * columns, high * rows))
     for i, name in enumerate(names):
         panel = fig.add_subplot(rows, columns, i + 1)
@@ -62,8 +64,7 @@ def zeta_plot(profiles: Any, which=None, ax=None, alpha=(0.5, 0.2, 0.1, 0.05, 0.
             _explain(panel, levels)
         elif i % columns == 0:
             panel.set_ylabel(_LABEL)
-    if not fig.get_constrained_layout():
-        fig.tight_layout()
+    tighten(fig)
     return fig
 
 
@@ -71,25 +72,15 @@ _WORDS = "signed root of the deviance"
 _LABEL = rf"$\zeta$, {_WORDS}"
 
 
-def _letter(setting, share=1.0) -> float:
-    """Inches that a letter of a text of the user's settings is wide."""
-    return 0.55 * share * _points(setting) / 72
-
-
-def _points(setting) -> float:
-    """A font size of the user's settings."""
-    return FontProperties(size=rcParams[setting]).get_size_in_points()
-
-
 def _draw(ax, profiles, name, levels):
     """One panel: the profile, the straight line that it would be, and intervals."""
     rows = profiles.frame[profiles.frame["parameter"] == name]
-    ink, color = ax.xaxis.label.get_color(), to_rgb("C0")
-    ax.set_title(name.replace("$", r"\$"))
+    dark, color = ink(ax), cycle(0)
+    ax.set_title(plain(name))
     reach = 1.1 * norm.ppf(1.0 - min(profiles.alpha, min(levels)) / 2.0)
     ax.set_ylim(-reach, reach)
-    thin = 0.6 * rcParams["lines.linewidth"]
-    ax.axhline(0.0, color=ink, linewidth=thin, zorder=0.9)
+    narrow = thin()
+    ax.axhline(0.0, color=dark, linewidth=narrow, zorder=0.9)
     if len(rows) < 2:
         ax.text(0.5, 0.75, "no profile", ha="center", transform=ax.transAxes)
         return
@@ -101,12 +92,12 @@ def _draw(ax, profiles, name, levels):
     ax.plot(curve(fine), fine, color=color, zorder=2.2)
     left, right = float(curve(fine[0])), float(curve(fine[-1]))
     if both:  # the tangent at the estimate
-        ax.plot(estimate + fine * float(curve(0.0, 1)), fine, color=ink, linestyle="--", linewidth=thin, zorder=2.0)
+        ax.plot(estimate + fine * float(curve(0.0, 1)), fine, color=dark, linestyle="--", linewidth=narrow, zorder=2.0)
     for a in levels:
         cut = norm.ppf(1.0 - a / 2.0)
         for side in (-1, 1):
             if zeta[0] <= side * cut <= zeta[-1]:
-                ax.vlines(float(curve(side * cut)), 0.0, side * cut, color=to_rgb("C1"), linewidth=thin, zorder=2.1)
+                ax.vlines(float(curve(side * cut)), 0.0, side * cut, color=cycle(1), linewidth=narrow, zorder=2.1)
     dot = {"marker": "o", "linestyle": "none", "color": color, "zorder": 2.3, "clip_on": False}
     ax.plot(estimate, 0.0, **dot)
     for end in (0, -1):  # where values end before a cutoff
@@ -119,14 +110,14 @@ def _draw(ax, profiles, name, levels):
 def _explain(ax, levels):
     """Label and legend; the upper left corner is empty, since zeta increases."""
     ax.set_ylabel(_LABEL)
-    ink, thin = ax.xaxis.label.get_color(), 0.6 * rcParams["lines.linewidth"]
+    dark, narrow = ink(ax), thin()
     percent = ", ".join(f"{100 * (1 - a):.10g}" for a in sorted(levels, reverse=True))
     words = [
-        Line2D([], [], color=ink, linestyle="--", linewidth=thin, label="if the deviance were quadratic"),
-        Line2D([], [], color=to_rgb("C1"), linewidth=thin, label=f"intervals of {percent} %"),
+        Line2D([], [], color=dark, linestyle="--", linewidth=narrow, label="if the deviance were quadratic"),
+        Line2D([], [], color=cycle(1), linewidth=narrow, label=f"intervals of {percent} %"),
     ]
     ax.legend(
-        handles=words, loc="upper left", fontsize=0.75 * _points("legend.fontsize"), handlelength=1.5, frameon=False
+        handles=words, loc="upper left", fontsize=0.75 * font_points("legend.fontsize"), handlelength=1.5, frameon=False
     )
 
 
