@@ -217,10 +217,12 @@ def _read(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise CommandError(f"there is no file {path}.")
     try:
-        frame = pd.read_csv(path, low_memory=False, skipinitialspace=True)
+        frame = pd.read_csv(path, low_memory=False, skipinitialspace=True, na_values=["."])  # "." is Stata's
     except pd.errors.EmptyDataError:
         raise CommandError(f"{path} is empty.") from None
-    except (UnicodeDecodeError, pd.errors.ParserError) as error:
+    except UnicodeDecodeError:
+        raise CommandError(f"{path} cannot be read as a CSV file: it is not in utf-8. Save it as that.") from None
+    except pd.errors.ParserError as error:
         raise CommandError(f"{path} cannot be read as a CSV file: {_one_line(error)}") from None
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror or error}") from None

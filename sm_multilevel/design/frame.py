@@ -200,6 +200,10 @@ def unknown_name(name: str, code: str, frame) -> str:
     spelt = [c for c in frame.columns if isinstance(c, str) and c != name and unicodedata.normalize("NFKC", c) == name]
     if dotted or spelt:  # Python reads a dot as an attribute, and the micro sign as the Greek letter
         return f" Write Q({(dotted or spelt)[0]!r}) for the column of that name."
+    stata = re.search(rf"\b{re.escape(name)}\.(\w+)", code)
+    if stata and re.fullmatch(r"c|i|ib\d*", name) and stata[1] in frame.columns:
+        column = stata[1]
+        return f" For Stata's {stata[0]} write " + (f"{column}." if name == "c" else f"C({column}).")
     if name in frame.index.names:
         return " It is a level of the index: give data.reset_index()."
     if name in _R_NAMES:

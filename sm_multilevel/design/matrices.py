@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import decimal
+import re
 
 import numpy as np
 import patsy
@@ -77,6 +78,15 @@ class MatrixFormula:
             raise _explain(error, self, frame) from error
         except ValueError as error:
             raise FormulaError(f"{self.what} ({self.text}): {error}") from error
+        except KeyError as error:  # patsy looks up True and False among levels of text
+            raise FormulaError(
+                f"{self.what} ({self.text}): a factor is boolean in the new data, and was not in the data of the fit."
+            ) from error
+        if action.keep is None and out.shape[0] not in (1, n):
+            raise FormulaError(
+                f"{self.what} ({self.text}) has {out.shape[0]} rows, and the new data have {n}: it takes a variable "
+                "that is no column. Make it one, in the data of the fit and in the new data."
+            )
         if action.keep is None:
             return np.asarray(out)
         full = np.full((n, out.shape[1]), np.nan)
@@ -221,6 +231,30 @@ def _check_levels(code, levels, what):
             f"{what}: {code!r} mixes numbers and text ({numbers[0]!r}, {text!r}). Clean it, or write C({code}) to use "
             "each value as a level."
         )
+    if (missing := _missing_code(levels)) is not None:
+        raise FormulaError(
+            f"{what}: {code!r} holds numbers as text, with {missing!r} for missing values. Convert it with "
+            f"pd.to_numeric(..., errors='coerce'), or write C({code}) to use each value as a level."
+        )
+
+
+# What programs write for a missing value (Stata has . and .a to .z), in lower case.
+_MISSING = {".", "", "-", "--", "?", "*", "na", "n/a", "#n/a", "nan", "null", "none", "missing"}
+
+
+def _missing_code(levels) -> str | None:
+    """The code of missing values among numbers that are text; None where the levels are something else."""
+    if not all(isinstance(v, str) for v in levels):
+        return None
+    codes = [v for v in levels if v.strip().lower() in _MISSING or re.fullmatch(r"\.[a-z]", v.strip())]
+    others = [v for v in levels if v not in codes]
+    if not codes or not others:
+        return None
+    try:
+        [float(v) for v in others]
+    except ValueError:
+        return None
+    return codes[0]
 
 
 def _refuse_unreal(formula, view):
@@ -265,4 +299,6 @@ def _explain(error, formula, frame):
             f"{where}: {factor} has the level {level} in the new data, which was not in the data "
             f"that the model was fitted to (levels: {known})."
         )
+    if "numbers besides" in text:
+        return FormulaError(f"{where}: numbers other than 0 and 1 are no terms. Write arithmetic as in I(x / 10).")
     return FormulaError(f"{where} cannot be evaluated: {text.replace('Error evaluating factor: ', '').rstrip('.')}.")

@@ -471,7 +471,10 @@ def response_columns(text: str, source, reader: ResponseReader) -> list:
     FormulaError
         If there are none, or more than the reader takes.
     """
-    desc = patsy.ModelDesc.from_formula(f"{text} ~ 1")
+    try:
+        desc = patsy.ModelDesc.from_formula(f"{text} ~ 1")
+    except patsy.PatsyError:
+        raise FormulaError(f"The response {text!r} cannot be read. Write arithmetic as I({text}).") from None
     if not any(term.factors for term in desc.lhs_termlist):
         raise FormulaError(f"The response {text!r} is no column. Write its name left of '~'.")
     codes = _bound(text)

@@ -154,6 +154,7 @@ _LEXEME = re.compile(
       | (?P<unknown>.)""",
     re.VERBOSE | re.DOTALL,
 )
+_WORDS = re.compile(r"[^\W\d][\w.]*( [\w.]+)*")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -184,6 +185,9 @@ def _tokenize(source: str) -> list[_Token]:
         where = f"at character {match.start() + 1} ('{' '.join(source[match.start() : match.start() + 20].split())}')"
         if kind == "unclosed":
             raise FormulaError(f"The quote {where} is never closed. Write another {text} where the name ends.")
+        if re.match(r"##?[\w(]", source[match.start() :]):
+            meant = "'*' for '##'" if source[match.start() :].startswith("##") else "':'"
+            raise FormulaError(f"'#' {where} is Stata notation. Write {meant}.")
         if kind == "unknown":
             raise FormulaError(f"The character {text!r} {where} has no meaning in a formula. Remove or replace it.")
         if text in _R_TOKENS and not (text == "::" and code):  # a slice may hold '::'
@@ -192,6 +196,10 @@ def _tokenize(source: str) -> list[_Token]:
             raise FormulaError(f"'{text}' {where} is R notation. Write " + ("'**'." if text == "^" else "'|'."))
         if text == "^" and (before.kind, before.text) != ("group", ")"):
             raise FormulaError(f"'^' {where} is R notation. Write 'I(x**2)' for a square, '(a + b)**2' to cross terms.")
+        if text == "**" and not code and (before.kind, before.text) != ("group", ")"):
+            raise FormulaError(
+                f"'**' {where} crosses terms, and x**2 is x. Write 'I(x**2)' for a square, '(a + b)**2' to cross terms."
+            )
         if text == ".":
             raise FormulaError(f"'.' {where} cannot stand for all other columns. Write their names, as in 'y ~ a + b'.")
         if kind == "attribute" and not before.ends_operand:
@@ -254,6 +262,8 @@ def _translate_calls(tokens: list[_Token]) -> list[_Token]:
         if i == 0 and token.text == "cbind" and any(t.kind == "tilde" for t in tokens):
             continue  # a response of two columns, as R writes it
         hints = dict(_R_FUNCTIONS)
+        if first != inside:  # NumPy's second argument is where to put the result
+            hints["log"] = "'log({0}) / log(base)', or log2({0}), log10({0})"
         has_bar = any(t.text in ("|", "||") and t.depth == token.depth + 1 for t in inside)
         if not token.code:
             hints |= _SMOOTHS | _BRMS | (_STRUCTURES if has_bar else {})
@@ -315,7 +325,7 @@ def _expression(tokens: Sequence[_Token]) -> str:
     if not single:
         raise FormulaError(
             f"'{text}' is not an expression. Join terms by operators, as in 'a + b', "
-            "and quote an unusual column name, as in Q('my column')."
+            f"and quote an unusual column name, as in Q({text if _WORDS.fullmatch(text) else 'my column'!r})."
         )
     return text
 

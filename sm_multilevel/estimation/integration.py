@@ -17,7 +17,7 @@ from sm_multilevel.objectives.point import unwatched
 from sm_multilevel.objectives.quadrature import NODE_BUDGET, Quadrature, cells_of_largest_group
 from sm_multilevel.objectives.space import JointSpace
 
-__all__ = ["AUTO", "Fitted", "check_nagq", "fit_marginal", "objective_of"]
+__all__ = ["AUTO", "Fitted", "check_nagq", "fit_marginal", "objective_of", "too_rough"]
 
 AUTO = -1  # nAGQ="auto"
 _ORDERS = (3, 5, 7, 11, 17, 25, 37, 55, 81, 101)  # that "auto" goes through
@@ -25,6 +25,8 @@ _SETTLED = 1e-5, 1e-3  # change of log L, and of the estimates in standard error
 _FIRST = 1e-3  # precision (deviance) of a Laplace fit that only serves as a start
 _SUSPICIOUS = 2.0  # standard error of a standardised column that makes one look for separation
 _LARGE = 10.0  # standard deviation on the scale of the link that makes one look at the outcomes of levels
+_FINER = 9, 5  # points with which a fit is looked at once more, at least: of one column; of each of several
+_MOVED = 1.0  # standard errors that these may move the estimates by
 _CELLS = 2**27  # numbers of an array of one group's rows at all nodes
 
 
@@ -156,6 +158,30 @@ def fit_marginal(model, points: int, *, method, start, maxiter, callback, watch=
     if points == 1:
         fitted.warnings += _check_domain(objective, record.theta_standard, refuse=False)
     return fitted
+
+
+def too_rough(model, fitted: Fitted) -> list[str]:
+    """A warning where more points would move the estimates by more than their standard errors.
+
+    By one step of Newton's method from the estimates, in the metric of their covariance. Where the random effects of
+    0/1 rows are large, the likelihood may not even have the maximum that a rough approximation has.
+    """
+    points = max(_FINER[sum(model.effects.layout.q) > 1], 2 * fitted.nAGQ + 1)
+    if not fitted.record.converged or fitted.nAGQ == 0 or fitted.quadrature_error is not None:
+        return []
+    try:
+        check_nagq(points, model)
+        gradient = _next(model, points, fitted.objective).state(fitted.z).gradient
+    except (ValueError, NoModeError, np.linalg.LinAlgError):
+        return []  # crossed factors, or beyond the budget
+    moved = 0.5 * np.sqrt(max(gradient @ np.nan_to_num(fitted.covariance) @ gradient, 0.0))
+    if not moved > _MOVED:
+        return []
+    what = "Laplace's approximation is" if fitted.nAGQ == 1 else f"{fitted.nAGQ} quadrature points are"
+    return [
+        f"{what} too rough for these data: {points} points a column would move the estimates by about {moved:.1f} "
+        "standard errors. Use nAGQ='auto'."
+    ]
 
 
 def _next(model, points, objective):

@@ -61,6 +61,19 @@ _REFUSED = {
     "hurdle": "hurdle",
 }
 _ZEROS = "For many zeros use 'negbin', or model zero or not by 'binomial' and the positive values by another model."
+# Names of R's and Stata's families, and of links, that another one here stands for.
+_R_FAMILIES = {
+    "normal": "gaussian",
+    "igaussian": "inverse_gaussian",
+    "nbreg": "negbin",
+    "logit": "binomial",
+    "logistic": "binomial",
+    "probit": "binomial",
+    "nbinom2": "negbin",
+    "nbinom1": "nb1",
+    "quasipoisson": "nb1",  # a variance proportional to the mean
+    "bernoulli": "binomial",
+}
 _INSTEAD = {
     "zero-inflated": _ZEROS,
     "hurdle": _ZEROS,
@@ -215,7 +228,8 @@ def _named(name: str, link) -> ResponseFamily:
             raise ValueError(f"{name!r} with alpha estimated has the log link only.")
         return NegBin(_NEGBIN[key])
     if key not in _DEFAULTS:
-        raise ValueError(f"No family is called {name!r}.{_guess(key, FAMILIES)} There are {', '.join(FAMILIES)}.")
+        guess = f" Write {_R_FAMILIES[key]!r}." if key in _R_FAMILIES else _guess(key, FAMILIES)
+        raise ValueError(f"No family is called {name!r}.{guess} There are {', '.join(FAMILIES)}.")
     return _adapt(_make(_DEFAULTS[key], link))
 
 

@@ -18,7 +18,7 @@ from sm_multilevel.checks import (
     start_packed,
 )
 from sm_multilevel.design.response import ResponseReader
-from sm_multilevel.estimation.integration import AUTO, check_nagq, fit_marginal, objective_of
+from sm_multilevel.estimation.integration import AUTO, check_nagq, fit_marginal, objective_of, too_rough
 from sm_multilevel.families.ordinal import DISTRIBUTIONS, Cumulative
 from sm_multilevel.families.registry import get_family
 from sm_multilevel.families.response import Response, ResponseFamily
@@ -62,7 +62,10 @@ class GeneralizedModel(MultilevelModel):
         self, endog: Any, exog: Any = None, groups: Any = None, exog_re: Any = None, exog_vc: Any = None, **kwargs: Any
     ) -> None:
         super().__init__(endog, exog, groups, exog_re, exog_vc, **kwargs)
-        self.data.param_names = [*self.design.exog_names, *self.family.psi_names]
+        beta, psi = self.design.exog_names, self.family.psi_names
+        self.data.param_names = [*beta, *psi]
+        if not set(beta).isdisjoint(psi):  # a predictor called alpha: hypotheses need names that are unique
+            self.data.cov_names = [*beta, *(f"{name} of the response" if name in beta else name for name in psi)]
         self.k_extra = len(self.family.psi_names)  # statsmodels' name of the number of parameters after beta
         self._bound_rows: _Bound | None = None
         self._data_attr.extend(["response", "_bound_rows"])
@@ -229,6 +232,7 @@ class GeneralizedModel(MultilevelModel):
             fitted = fit_marginal(
                 self, points, method=method, start=start, maxiter=maxiter, callback=callback, watch=progress.evaluated
             )
+            fitted.warnings += too_rough(self, fitted)
             record = fitted.record = replace(fitted.record, seconds=time.perf_counter() - began)
             self._report(record, disp, fitted.warnings)
             result = MixedGLMResults(self, fitted, use_t=use_t, start_params=start_params, alpha=alpha)

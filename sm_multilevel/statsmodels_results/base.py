@@ -430,13 +430,13 @@ class MultilevelResults(LikelihoodMethods, InferenceMethods, DisplayMethods):
             start_params=self.params_packed, **self.fit_options(), **chosen_options(self)
         )  # fmt: skip
 
-    def update(self: Results, formula: str, data: Frame | None = None, **kwargs: Any) -> Results:
+    def update(self: Results, formula: str = ". ~ .", data: Frame | None = None, **kwargs: Any) -> Results:
         """Fit a changed formula to the same data; ``.`` stands for the old side.
 
         Parameters
         ----------
         formula : str
-            For example ``". ~ . + x"``; nothing left of ``~`` is the old response too.
+            For example ``". ~ . + x"``; nothing left of ``~`` is the old response too. The default is the old formula.
         data : DataFrame, optional
             Other data.
         **kwargs

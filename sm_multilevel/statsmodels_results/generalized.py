@@ -46,6 +46,8 @@ class MixedGLMResults(MultilevelResults):
     record : FitRecord
         What estimation did, and how it was checked.
     converged, is_singular : bool
+    fit_warnings : tuple of str
+        What the fit warned of; the summary repeats it.
 
     Examples
     --------
@@ -77,6 +79,7 @@ class MixedGLMResults(MultilevelResults):
         )  # fmt: skip
         self.cov_kwds = {"description": "Inverse of the joint observed information of all parameters."}
         self.family, self.link = model.family, model.family.link_name
+        self.fit_warnings = tuple(fitted.warnings)
         self.nAGQ, self.quadrature_error = fitted.nAGQ, fitted.quadrature_error
         self.separated = list(fitted.separated)
         self.k_params = len(record.theta)
@@ -530,7 +533,8 @@ class MixedGLMResults(MultilevelResults):
         exog, include_random, transform, new_levels, data, offset, exposure
             As in `predict`.
         weights : array_like, optional
-            Precision weights of new observations, for prediction intervals.
+            Precision weights of new observations, for prediction intervals; default one, also where the fit has
+            ``var_weights``. Without `exog` they are those of the fit.
         pred_kwds : dict, optional
             Not used; statsmodels passes it.
         type, which : str, optional
@@ -580,7 +584,7 @@ class MixedGLMResults(MultilevelResults):
     def adopt(self, other):
         """Take over another fit but for its coefficients and their covariance (statsmodels' `_fit_zeros`)."""
         for name in ("record", "converged", "is_singular", "theta", "llf", "k_params", "nAGQ", "quadrature_error",
-                     "separated", "cov_standard", "z_standard", "standard_jacobian"):  # fmt: skip
+                     "separated", "fit_warnings", "cov_standard", "z_standard", "standard_jacobian"):  # fmt: skip
             setattr(self, name, getattr(other, name))
         self._terms, self._state, self._facts, self._null = other.term_solutions, None, None, None
         self._cache.clear()

@@ -243,6 +243,8 @@ class InferenceMethods(LikelihoodModelResults):
                 "conf_int().loc[['x']], or conf_int().iloc[[0]]."
             )
         if method == "wald":
+            if "level" in kwargs:
+                raise TypeError("conf_int() has no option 'level'. Write alpha=, which is 0.05 for 95% intervals.")
             if kwargs:
                 others = " and ".join(map(repr, _INTERVALS))
                 raise TypeError(
@@ -434,6 +436,13 @@ class InferenceMethods(LikelihoodModelResults):
         statsmodels' result of pairwise tests
             With ``result_frame``.
 
+        Warns
+        -----
+        ValueWarning
+            If the factor is in an interaction and the other factors have a reference level: the differences are
+            those at that level. With the others coded as ``C(x, Sum)`` (numbers as ``center(x)``) they are averaged
+            over the levels with equal weights, as R's emmeans does.
+
         Examples
         --------
         >>> import sm_multilevel.formula.api as smf
@@ -476,6 +485,12 @@ class InferenceMethods(LikelihoodModelResults):
         -------
         WaldTestResults
             Its ``table`` has a row a term.
+
+        Notes
+        -----
+        Coefficients are tested as they are coded, as in statsmodels: beside ``a:b`` those of ``a`` are differences at
+        the reference level of ``b``. With factors coded as ``C(a, Sum)`` and numbers as ``center(x)`` they are
+        averages over the levels, and the table is that of R's lmerTest (type III).
 
         Examples
         --------

@@ -199,7 +199,8 @@ class MixedLMResults(MultilevelResults):
         exog, include_random, transform, new_levels, data
             As in `predict`.
         weights : array_like, optional
-            Precision weights of new observations, for prediction intervals.
+            Precision weights of new observations, for prediction intervals; default one, also where the fit has
+            ``var_weights``. Without `exog` they are those of the fit.
         pred_kwds : dict, optional
             Not used; statsmodels passes it.
 

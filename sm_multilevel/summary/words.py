@@ -229,6 +229,7 @@ def notes(result: Any, facts: Facts, eform: bool) -> list[str]:
         out.append("ICC: for rows where the covariates of random slopes are zero.")
     if result.family is not None:
         out += [text for applies, text in _CAUTIONS if applies(result, facts)]
+        out += result.fit_warnings
     return out
 
 

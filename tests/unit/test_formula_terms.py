@@ -161,7 +161,7 @@ BAD = [
     ("y ~ (1 | a:(b/c))", ["'(1 | a:(b/c))'", "one random term for each"]),
     ("y ~ (1 | a/a)", ["'(1 | a/a)'", "twice"]),
     ("y ~ (1 | a:)", ["'(1 | a:)'", "no grouping factor"]),
-    ("y ~ (1 | g h)", ["'g h'", "Q('my column')"]),
+    ("y ~ (1 | g h)", ["'g h'", "Q('g h')"]),
     ("y ~ (x | g | h)", ["'(x | g | h)'", "a bar too many", "'(x | g) + (x | h)'"]),
     ("y ~ (1 | (a | b))", ["a bar too many"]),
     ("y ~ (x ~ z | g)", ["'~' too many"]),

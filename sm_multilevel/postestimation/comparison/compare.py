@@ -33,6 +33,7 @@ METHODS = ("asymptotic", "exact", "bootstrap")
 _DRAWS = {"asymptotic": 10_000, "exact": 10_000, "bootstrap": 1000}
 _BATCH = 100  # replicates a batch of the bootstrap; the same for any number of jobs
 _ROUNDING = 1e-6  # deviance by which the full model may be worse
+_EQUAL = 1e-12  # differences of log-likelihoods that rounding makes, relative to them
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,7 +322,8 @@ def likelihood_ratio(restricted, full) -> float:
             f"{label_of(restricted)} ({restricted.llf:.6f}), so that one of the fits has not reached its optimum. Fit "
             "the full model again from other start_params, or by another method=."
         )
-    return max(chi2, 0.0)
+    # A tail of the mixture jumps at zero: what rounding leaves of equal likelihoods is not above it.
+    return chi2 if chi2 > _EQUAL * max(1.0, abs(full.llf)) else 0.0
 
 
 # -- checks ---------------------------------------------------------------------------------------------

@@ -57,9 +57,9 @@ def r_squared(linear, random, terms, residual, freq_weights=None) -> dict[str, f
         )
     total = fixed + spread + residual
     return {
-        "marginal": fixed / total,
-        "conditional": (fixed + spread) / total,
+        "marginal": float(fixed / total),
+        "conditional": float((fixed + spread) / total),
         "var_fixed": fixed,
-        "var_random": spread,
+        "var_random": float(spread),
         "var_residual": float(residual),
     }

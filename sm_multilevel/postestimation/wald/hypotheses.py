@@ -12,6 +12,7 @@ import pandas as pd
 from patsy import DesignInfo, PatsyError
 from statsmodels.stats.contrast import MultiCompResult, WaldTestResults
 from statsmodels.stats.multitest import multipletests
+from statsmodels.tools.sm_exceptions import ValueWarning
 
 from sm_multilevel.checks import users_level
 from sm_multilevel.postestimation.wald.joint import FACTORED, GIVEN, NoWaldTest, independent, standard_root, whitened
@@ -92,7 +93,7 @@ def _column_of(term: str) -> str | None:
 
 def check_hypothesis(model, hypothesis) -> None:
     """Raise, with the coefficients' names, for what is no hypothesis about them."""
-    names = list(model.data.param_names)
+    names = list(model.data.cov_names)
     known = f"The coefficients are {', '.join(map(repr, names))}."
     if isinstance(hypothesis, str):
         try:
@@ -110,7 +111,7 @@ def check_hypothesis(model, hypothesis) -> None:
 
 def constraints(model, hypothesis):
     """(R, q) of any form of a hypothesis."""
-    form = DesignInfo(list(model.data.param_names)).linear_constraint(hypothesis)
+    form = DesignInfo(list(model.data.cov_names)).linear_constraint(hypothesis)
     return np.asarray(form.coefs, dtype=float), np.asarray(form.constants, dtype=float).ravel()
 
 
@@ -269,6 +270,25 @@ def wald_test_terms(result, skip_single=False, extra_constraints=None, combine_t
     return out
 
 
+def _held(info, term) -> list[str]:
+    """Where the differences of a factor hold that interacts with others: at their reference levels, or at zero."""
+    held: set[str] = set()
+    for other in info.terms:
+        if not set(term.factors) < set(other.factors):
+            continue
+        for coding in info.term_codings[other]:
+            for factor in set(coding.factors) - set(term.factors):
+                contrast = coding.contrast_matrices.get(factor)
+                if contrast is None:
+                    if not factor.code.startswith(("center(", "scale(", "standardize(")):
+                        held.add(f"{factor.code} = 0")
+                elif np.abs(contrast.matrix.sum(axis=0)).max() > 1e-8:  # no mean over the levels
+                    base = np.flatnonzero(~contrast.matrix.any(axis=1))
+                    levels = info.factor_infos[factor].categories
+                    held.add(f"{factor.code} = {levels[base[0]]!r}" if len(base) else f"one level of {factor.code}")
+    return sorted(held)
+
+
 def t_test_pairwise(result, term_name, method="hs", alpha=0.05, factor_labels=None):
     """Tests of all pairs of levels of a factor; see `MixedLMResults.t_test_pairwise`.
 
@@ -297,6 +317,14 @@ def t_test_pairwise(result, term_name, method="hs", alpha=0.05, factor_labels=No
     levels = info.factor_infos[factor].categories if factor_labels is None else factor_labels
     if len(levels) != matrix.shape[0]:
         raise ValueError(f"factor_labels has {len(levels)} labels; {term_name!r} has {matrix.shape[0]} levels.")
+    if held := _held(info, term):
+        warnings.warn(
+            f"{term_name!r} is in interactions, so the differences of its levels depend on other predictors. These are "
+            f"the differences at {', '.join(held)}. To average over levels as emmeans does, code the others as "
+            "C(x, Sum), and numbers as center(x).",
+            ValueWarning,
+            stacklevel=users_level(),
+        )
     pairs = list(combinations(range(len(levels)), 2))
     contrasts = np.zeros((len(pairs), len(result.params)))
     contrasts[:, terms[term_name]] = [matrix[b] - matrix[a] for a, b in pairs]
