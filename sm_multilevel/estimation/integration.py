@@ -171,7 +171,9 @@ def too_rough(model, fitted: Fitted) -> list[str]:
         return []
     try:
         check_nagq(points, model)
-        gradient = _next(model, points, fitted.objective).state(fitted.z).gradient
+        finer = _next(model, points, fitted.objective)
+        finer.watch = unwatched  # the fit is done
+        gradient = finer.state(fitted.z).gradient
     except (ValueError, NoModeError, np.linalg.LinAlgError):
         return []  # crossed factors, or beyond the budget
     moved = 0.5 * np.sqrt(max(gradient @ np.nan_to_num(fitted.covariance) @ gradient, 0.0))

@@ -23,7 +23,10 @@ def children():
 
 @pytest.mark.parametrize(
     ("points", "words"),
-    [(1, "Laplace's approximation is too rough.*9 points a column.*nAGQ='auto'"), (7, "7 quadrature points.*15 points")],
+    [
+        (1, "Laplace's approximation is too rough.*9 points a column.*nAGQ='auto'"),
+        (7, "7 quadrature points.*15 points"),
+    ],
 )
 def test_a_variance_without_end(children, points, words):
     with pytest.warns(ConvergenceWarning, match=words):
