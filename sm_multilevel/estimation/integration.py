@@ -196,14 +196,17 @@ def _raise_order(model, objective, z, maxiter):
     """More points until nothing changes."""
     last = objective.state(z)
     value, error, points = last.value, np.inf, 1
+    why = "the most that are tried"
     for order in _ORDERS:
         try:
             check_nagq(order, model)
         except ValueError:
+            why = "the most that the budget allows"
             break
         following = _next(model, order, objective)
         found = newton(following.point, z, tol=1e-8, maxiter=maxiter)
         if not np.isfinite(found.value):
+            why = f"since with {order} the likelihood does not exist where it was looked for"
             break
         curvature = np.maximum(np.diag(following.state(found.theta).curvature), 1e-8)
         shift = float(np.abs((found.theta - z) * np.sqrt(0.5 * curvature)).max())
@@ -212,9 +215,10 @@ def _raise_order(model, objective, z, maxiter):
         objective.first = z
         if error <= _SETTLED[0] and shift <= _SETTLED[1]:
             return objective, points, error, []
+    size = f"the log-likelihood still changes by {error:.2g}" if np.isfinite(error) else "its error is not known"
     text = (
-        f"nAGQ='auto' ended at {points} points a column, the most that the budget allows, with the log-likelihood "
-        f"still changing by {error:.2g}. The estimates carry that error."
+        f"nAGQ='auto' ended at {points} point{'s' * (points > 1)} a column, {why}: {size}, and the estimates "
+        "carry that error."
     )
     return objective, points, error, [text]
 

@@ -123,7 +123,7 @@ def _ways(code):
         yield f"model.{code}"
 
 
-@pytest.mark.parametrize("code", _cells())
+@pytest.mark.parametrize("code", list(_cells()))
 def test_every_cell_runs(space, code, tmp_path, monkeypatch):
     if code in WORDS:
         return

@@ -33,6 +33,11 @@ def test_a_variance_without_end(children, points, words):
         smf.melogit("long ~ age + (1 | Subject)", children).fit(nAGQ=points)
 
 
+def test_no_number_of_points_is_enough(children):
+    with pytest.warns(ConvergenceWarning, match="at 101 points a column, the most that are tried: the log-likelihood"):
+        smf.melogit("long ~ age + (1 | Subject)", children).fit(nAGQ="auto")
+
+
 @pytest.mark.parametrize("random", ["1", "time"])
 def test_the_toenail_trial(random):
     visits = datasets.toenail.load_pandas().data
