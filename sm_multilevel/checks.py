@@ -53,28 +53,30 @@ _REFUSED = {
     "random": "write the random part in the formula, as in '+ (1 | g)', or give groups= and re_formula=.",
     "correlation": "correlated residuals are not available. A random slope, or fit(cov_type='robust'), may do.",
 }
-# The same of update().
-_OF_UPDATE = {
-    **dict.fromkeys(("reml", "nagq"), "it is an option of fit(), as in result.model.fit(reml=False)."),
-    "subset": "give the rows that you want as data=.",
-}
-# What fit() is asked for in other packages' words.
 _OF_THE_MODEL = "it is an option of the model, given with the formula or the arrays, and not of fit()."
-_OF_FIT = {
-    "reml": "linear models have it, written reml=; all others are fitted by maximum likelihood.",
-    "nagq": "generalised models have it, written nAGQ=; in a linear model nothing has to be approximated.",
-    "intpoints": "the number of quadrature points of generalised models is nAGQ=, as in fit(nAGQ=7).",
-    "vce": "write cov_type='robust', or cov_type='cluster' with cov_kwds={'groups': ...}.",
-    "dfmethod": "write df='kenward-roger' or df='satterthwaite'.",
-    "level": "write alpha=, which is 0.05 for 95% intervals.",
-    "iterate": "write maxiter=.",
-    "groups": "groups of the model are given to the model; those of cov_type='cluster' in cov_kwds={'groups': ...}.",
-    **dict.fromkeys(("eform", "irr", "odds_ratio"), "ratios are printed by summary(eform=True)."),
-    **dict.fromkeys(
-        ("freq_weights", "var_weights", "offset", "exposure", "n_trials", "missing", "subset", "covariance"),
-        _OF_THE_MODEL,
-    ),
-    "weights": "write var_weights= or freq_weights=, which are options of the model.",
+# The same of methods, which are asked for them in other packages' words.
+_ELSEWHERE = {
+    "fit": {
+        "reml": "linear models have it, written reml=; all others are fitted by maximum likelihood.",
+        "nagq": "generalised models have it, written nAGQ=; in a linear model nothing has to be approximated.",
+        "intpoints": "the number of quadrature points of generalised models is nAGQ=, as in fit(nAGQ=7).",
+        "vce": "write cov_type='robust', or cov_type='cluster' with cov_kwds={'groups': ...}.",
+        "dfmethod": "write df='kenward-roger' or df='satterthwaite'.",
+        "level": "write alpha=, which is 0.05 for 95% intervals.",
+        "iterate": "write maxiter=.",
+        "groups": "groups of the model are given to the model; those of cov_type='cluster' in "
+        "cov_kwds={'groups': ...}.",
+        **dict.fromkeys(("eform", "irr", "odds_ratio"), "ratios are printed by summary(eform=True)."),
+        **dict.fromkeys(
+            ("freq_weights", "var_weights", "offset", "exposure", "n_trials", "missing", "subset", "covariance"),
+            _OF_THE_MODEL,
+        ),
+        "weights": "write var_weights= or freq_weights=, which are options of the model.",
+    },
+    "update": {
+        **dict.fromkeys(("reml", "nagq"), "it is an option of fit(), as in result.model.fit(reml=False)."),
+        "subset": "give the rows that you want as data=.",
+    },
 }
 _HERE = str(Path(__file__).parent)
 
@@ -99,8 +101,8 @@ def check_option(where: str, given, allowed) -> None:
     """Raise TypeError for an unknown keyword."""
     for name in given:
         if name not in allowed:
-            if where == "update" and name.lower() in _OF_UPDATE:
-                raise TypeError(f"update() has no option {name!r}: {_OF_UPDATE[name.lower()]}")
+            if hint := _ELSEWHERE.get(where, {}).get(name.lower()):
+                raise TypeError(f"{where}() has no option {name!r}: {hint}")
             raise TypeError(f"{where}() has no option {name!r}.{suggest(name, allowed)}")
 
 
@@ -163,9 +165,6 @@ def check_fit_options(method, maxiter, use_t, alpha, others) -> tuple[str, int, 
     ValueError, TypeError
         For an unknown option or value.
     """
-    for name in others:
-        if name.lower() in _OF_FIT:
-            raise TypeError(f"fit() has no option {name!r}: {_OF_FIT[name.lower()]}")
     # statsmodels' own methods pass these to any model.
     check_option("fit", others, allowed=("full_output", "retall", "skip_hessian", "gtol"))
     use_t = None if use_t is None else check_flag("use_t", use_t)

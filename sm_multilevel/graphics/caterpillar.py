@@ -13,8 +13,9 @@ from matplotlib.lines import Line2D
 from scipy import stats
 from statsmodels.graphics.utils import create_mpl_ax
 
+from sm_multilevel.checks import check_alpha
 from sm_multilevel.drawing import cycle, font_points, inches, letter_inches, plain, reference, tighten
-from sm_multilevel.graphics.panels import MAX_NAME, check_alpha, grid, names, room, select
+from sm_multilevel.graphics.panels import MAX_NAME, grid, names, room, select
 
 __all__ = ["caterpillar"]
 
@@ -70,7 +71,7 @@ def caterpillar(result: Any, group: str | None = None, column: str | None = None
     >>> [ax.get_title() for ax in caterpillar(res).axes]
     ['Intercept by Subject\\n3 of 18 intervals exclude zero', 'Days by Subject\\n6 of 18 intervals exclude zero']
     """
-    check_alpha(alpha)
+    alpha = check_alpha(alpha)
     panels = select(result, group, column)
     if ax is not None:
         fig, ax = create_mpl_ax(ax)

@@ -14,7 +14,7 @@ from sm_multilevel.drawing import font_points, inches, letter_inches, plain
 from sm_multilevel.postestimation.components.ranef import by_group
 from sm_multilevel.wording import suggest
 
-__all__ = ["MAX_NAME", "Panel", "check_alpha", "grid", "names", "room", "select"]
+__all__ = ["MAX_NAME", "Panel", "grid", "names", "room", "select"]
 
 # A level's name is cut to this many characters, or to what has room.
 MAX_NAME = 28
@@ -77,11 +77,6 @@ def select(result, group, column) -> list[Panel]:
                 f"There are {', '.join(map(repr, known))}."
             )
     return panels
-
-
-def check_alpha(alpha):
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha={alpha!r} must lie between 0 and 1, as 0.05 for intervals of 95 %.")
 
 
 def grid(heights, names=0.0):

@@ -12,8 +12,9 @@ from matplotlib.lines import Line2D
 from scipy import stats
 from statsmodels.graphics.utils import create_mpl_ax
 
+from sm_multilevel.checks import check_alpha
 from sm_multilevel.drawing import cycle, ink, reference, tighten
-from sm_multilevel.graphics.panels import check_alpha, grid, select
+from sm_multilevel.graphics.panels import grid, select
 from sm_multilevel.graphics.rows import drawn_residuals
 
 __all__ = ["qq"]
@@ -65,7 +66,7 @@ def qq(result: Any, which: str = "ranef", group: str | None = None, column: str 
     >>> [ax.get_xlabel() for ax in qq(res, which="ranef").axes]
     ['standard normal quantile', 'standard normal quantile']
     """
-    check_alpha(alpha)
+    alpha = check_alpha(alpha)
     if which == "ranef":
         panels = select(result, group, column)
         samples = [(p.standardized(), p.title, "standardised random effect") for p in panels]
